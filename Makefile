@@ -1,0 +1,62 @@
+# `make run` and `make test` set everything up; `make help` lists the rest.
+.DEFAULT_GOAL := help
+PYTHON ?= python3
+PY := .venv/bin/python
+# One repository setting feeds the badges and the notebooks' first cells: make badges REPO=owner/name REF=main
+REPO ?= $(shell sed -n 's/^repo = "\(.*\)"/\1/p' pyproject.toml)
+REF ?= $(shell sed -n 's/^ref = "\(.*\)"/\1/p' pyproject.toml)
+# A plain run is the embedded one: no network, no account. TUTORIAL_PROFILE=quick or full goes further.
+export TUTORIAL_PROFILE ?= sample
+ifdef TUTORIAL_DATA
+export TUTORIAL_DATA := $(abspath $(TUTORIAL_DATA))
+endif
+ifdef TUTORIAL_ARTIFACTS
+export TUTORIAL_ARTIFACTS := $(abspath $(TUTORIAL_ARTIFACTS))
+endif
+export PYTHONDONTWRITEBYTECODE = 1
+
+.PHONY: help run test lab app refresh lint lock badges clean
+
+help:  ## list the targets
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+# The stamp is written last, so an interrupted installation is completed by the next call.
+.venv/installed: requirements.txt
+	test -x $(PY) || $(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
+	touch $@
+
+run: .venv/installed  ## execute the series and print the results
+	$(PY) -m helpers run
+
+test: .venv/installed  ## every test, the notebooks under nbval included
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+	$(PY) -m pytest --nbval --cov=helpers --cov-report=term --durations=8 tests notebooks
+
+lab: .venv/installed  ## open JupyterLab on the notebooks
+	.venv/bin/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
+
+app: .venv/installed  ## serve the trained model in the Streamlit app
+	.venv/bin/streamlit run helpers/space/app.py --browser.gatherUsageStats false
+
+refresh: .venv/installed  ## re-execute the notebooks, store their outputs, rewrite README's table
+	.venv/bin/ruff check --fix . && .venv/bin/ruff format .
+	$(PY) -m helpers refresh
+
+lint: .venv/installed
+	.venv/bin/ruff check . && .venv/bin/ruff format --check .
+
+lock:  ## resolve environment.yml into requirements.txt
+	$(PYTHON) -m venv .venv-lock
+	.venv-lock/bin/python -m pip install --quiet pip-tools pyyaml
+	.venv-lock/bin/python -c "import yaml; print(*yaml.safe_load(open('environment.yml'))['dependencies'][-1]['pip'], sep='\n')" > .venv-lock/requirements.in
+	cd .venv-lock && CUSTOM_COMPILE_COMMAND="make lock" bin/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --output-file=requirements.txt requirements.in
+	sed 's/+cpu$$//' .venv-lock/requirements.txt > requirements.txt
+	rm -rf .venv-lock
+
+badges: .venv/installed  ## write the Colab badges: make badges REPO=owner/name REF=main
+	$(PY) -m helpers badges --repo $(REPO) --ref $(REF)
+
+clean:  ## remove artifacts, caches and the virtual environment
+	rm -rf artifacts .venv .venv-lock .pytest_cache .ruff_cache .coverage
+	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf

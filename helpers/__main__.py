@@ -1,0 +1,70 @@
+"""`python -m helpers run | refresh | hub | badges`: what the Makefile calls."""
+
+import argparse
+import re
+import sys
+
+from helpers import ROOT, TutorialError, shown
+
+
+def run() -> None:
+    """Execute the series and print its results."""
+    from helpers import artifacts, ledger, profiles, series
+
+    series.run(series.ORDER, store="artifacts")
+    print(f"\nResults with the profile {profiles.current().name} ({profiles.current().source}):\n")
+    print(ledger.table("validation").to_string(), end="\n\n")
+    print(ledger.table("test").to_string(), end="\n\n")
+    print(f"The model lies in {shown(artifacts.path('model'))}, the ledger in {shown(ledger.path())}.")
+
+
+def refresh() -> None:
+    """Re-execute the notebooks, store their outputs, and rewrite README's results table."""
+    from helpers import ledger, series
+
+    series.run(series.ORDER, store="notebooks")
+    readme = ROOT / "README.md"
+    text = readme.read_text(encoding="utf-8")
+    table = f"<!-- results -->\n{ledger.markdown('test')}\n<!-- /results -->"
+    text = re.sub(r"<!-- results -->.*?<!-- /results -->", lambda _: table, text, flags=re.S)
+    readme.write_text(text, encoding="utf-8")
+
+
+def hub(port: int) -> None:
+    """Serve a rehearsal Hub until interrupted."""
+    from helpers import artifacts, local_hub
+
+    local_hub.serve(artifacts.folder() / "hub", port)
+
+
+def badges(repo: str, ref: str) -> None:
+    """Write the badges, their list, and the repository into the notebooks' first cells."""
+    from helpers import colab
+
+    colab.write_badges(repo, ref)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("run", help=run.__doc__)
+    commands.add_parser("refresh", help=refresh.__doc__)
+    server = commands.add_parser("hub", help=hub.__doc__)
+    server.add_argument("--port", type=int, default=0, help="0 takes any free port")
+    badge = commands.add_parser("badges", help=badges.__doc__)
+    badge.add_argument("--repo", required=True, help="owner/name")
+    badge.add_argument("--ref", required=True, help="branch, tag or commit")
+    arguments = vars(parser.parse_args())
+    try:
+        globals()[arguments.pop("command")](**arguments)
+    except TutorialError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("\nInterrupted. Nothing is half written: the same command starts over.", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

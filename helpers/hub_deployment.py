@@ -1,0 +1,72 @@
+"""Where 05_hub_deployment publishes: the rehearsal Hub by default, the real one on request."""
+
+import atexit
+import os
+import sys
+
+from helpers import TutorialError, artifacts
+
+
+def connect(rehearse: bool) -> str:
+    """Point `huggingface_hub` at a Hub, check the token there, and return the account's name.
+
+    With `rehearse` a rehearsal Hub starts on this machine, empty, and stops with the kernel.
+    Otherwise the real Hub is used with the reader's own token: from the environment variable
+    HF_TOKEN, from the Colab secret of that name, or from an earlier `huggingface_hub.login()`.
+
+    Raises
+    ------
+    TutorialError
+        If `huggingface_hub` already reads other settings, or no valid token with the role write
+        is found on the real Hub.
+    """
+    if rehearse:
+        _start_rehearsal()
+    elif os.environ.get("HF_ENDPOINT", "").startswith("http://127.0.0.1"):
+        raise TutorialError("This kernel rehearsed already: restart it, then set REHEARSE = False.")
+    from huggingface_hub import get_token, whoami
+    from huggingface_hub.errors import HfHubHTTPError
+
+    if get_token() is None:
+        raise TutorialError(
+            "No token for the Hugging Face Hub: make one with the role write at "
+            "https://huggingface.co/settings/tokens, then store it as the Colab secret HF_TOKEN, "
+            "or run `hf auth login` in a terminal."
+        )
+    try:
+        account = whoami()
+    except HfHubHTTPError as error:
+        raise TutorialError(f"The Hub did not accept the token: {error}") from None
+    role = account.get("auth", {}).get("accessToken", {}).get("role")
+    if role == "read":
+        raise TutorialError("Your token may only read: make one with the role write.")
+    where = "the rehearsal Hub, on this machine only" if rehearse else "the Hugging Face Hub"
+    print(f"Connected to {where}, as {account['name']}.")
+    return account["name"]
+
+
+def _start_rehearsal() -> None:
+    import shutil
+
+    from helpers import local_hub
+
+    if "huggingface_hub" in sys.modules:
+        from huggingface_hub import constants
+
+        if not constants.ENDPOINT.startswith("http://127.0.0.1"):
+            raise TutorialError(
+                "huggingface_hub was imported before the rehearsal began, and reads its address "
+                "only once: restart the kernel and run the notebook from its top."
+            )
+        return
+    storage = artifacts.path("hub")
+    shutil.rmtree(storage, ignore_errors=True)
+    process, endpoint = local_hub.start(storage)
+    atexit.register(process.terminate)
+    os.environ |= {
+        "HF_ENDPOINT": endpoint,
+        "HF_TOKEN": "rehearsal-write",
+        "HF_HUB_DISABLE_XET": "1",  # against any other server than the real Hub
+        "HF_HUB_CACHE": str(artifacts.path("hub_cache")),
+    }
+    os.environ.pop("HF_HUB_OFFLINE", None)
