@@ -15,7 +15,9 @@ def run() -> None:
     print(f"\nResults with the profile {profiles.current().name} ({profiles.current().source}):\n")
     print(ledger.table("validation").to_string(), end="\n\n")
     print(ledger.table("test").to_string(), end="\n\n")
-    print(f"The model lies in {shown(artifacts.path('model'))}, the ledger in {shown(ledger.path())}.")
+    print(
+        f"The model lies in {shown(artifacts.path('model'))}, the ledger in {shown(ledger.path())}."
+    )
 
 
 def refresh() -> None:
@@ -61,7 +63,9 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("\nInterrupted. Nothing is half written: the same command starts over.", file=sys.stderr)
+        print(
+            "\nInterrupted. Nothing is half written: the same command starts over.", file=sys.stderr
+        )
         return 130
     return 0
 

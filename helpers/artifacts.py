@@ -50,7 +50,9 @@ def fingerprint() -> str:
     data = profile.data or (None if profile.dataset else ROOT / "helpers" / "sample")
     if data:
         files = sorted(data.iterdir()) if data.is_dir() else [data]
-        state += [(file.name, file.stat().st_size, sha256(file)) for file in files if file.is_file()]
+        state += [
+            (file.name, file.stat().st_size, sha256(file)) for file in files if file.is_file()
+        ]
     return hashlib.sha256(json.dumps(state, default=str).encode()).hexdigest()[:16]
 
 
@@ -168,7 +170,7 @@ def _producers(missing: list[str]) -> list[str]:
 
 
 def _pull(repository: str) -> bool:
-    """Fetch the model from the reader's `repository`; False, with the reason, if it does not fit."""
+    """Fetch the model from the reader's `repository`; False, saying why, if it does not fit."""
     # In a process of its own: importing the client here would fix its address for the kernel.
     program = "import sys, huggingface_hub as h; print(h.snapshot_download(sys.argv[1]))"
     command = [sys.executable, "-c", program, repository]

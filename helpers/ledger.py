@@ -108,7 +108,9 @@ def table(split: str) -> pd.DataFrame:
     return pd.DataFrame(
         {
             "accuracy": [f"{row['accuracy']:.2f}" for row in ordered],
-            "95 % interval": [f"{row['interval'][0]:.2f} to {row['interval'][1]:.2f}" for row in ordered],
+            "95 % interval": [
+                f"{row['interval'][0]:.2f} to {row['interval'][1]:.2f}" for row in ordered
+            ],
             "macro F1": [f"{row['macro_f1']:.2f}" for row in ordered],
             "n": [row["n"] for row in ordered],
         },
@@ -121,5 +123,7 @@ def markdown(split: str) -> str:
     frame = table(split)
     lines = [f"| {frame.index.name} | " + " | ".join(frame.columns) + " |"]
     lines += ["| --- " * (len(frame.columns) + 1) + "|"]
-    lines += [f"| {name} | " + " | ".join(map(str, row)) + " |" for name, *row in frame.itertuples()]
+    lines += [
+        f"| {name} | " + " | ".join(map(str, row)) + " |" for name, *row in frame.itertuples()
+    ]
     return "\n".join(lines)

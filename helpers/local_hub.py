@@ -32,6 +32,11 @@ LFS_SUFFIXES = {".safetensors", ".bin", ".parquet", ".onnx", ".pt"}
 PART = 32 * 2**20  # bytes in one part of a multipart upload
 
 
+def now() -> str:
+    """The time in UTC, as the Hub writes it."""
+    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+
+
 class HubError(Exception):
     """An answer that the client turns into an exception of its own."""
 
@@ -82,7 +87,9 @@ class Store:
             state = self.load(kind, repo)
             parent = state["commits"][-1]
             if header.get("parentCommit") not in (None, parent["id"]):
-                raise HubError(412, "The branch has moved on: parent_commit is not its newest commit.")
+                raise HubError(
+                    412, "The branch has moved on: parent_commit is not its newest commit."
+                )
             tree = dict(parent["tree"])
             for line in lines:
                 value, path = line["value"], line["value"].get("path", "")
@@ -90,17 +97,31 @@ class Store:
                     raise HubError(400, f"A file can't be stored at {path!r}.")
                 if line["key"] == "file":
                     content = value["content"]
-                    data = base64.b64decode(content) if value["encoding"] == "base64" else content.encode()
+                    data = (
+                        base64.b64decode(content)
+                        if value["encoding"] == "base64"
+                        else content.encode()
+                    )
                     tree[path] = self.put_blob(data)
                 elif line["key"] == "lfsFile":
                     if not (self.objects / value["oid"]).is_file():
-                        raise HubError(400, f"{path} was never uploaded: upload it before committing.")
-                    tree[path] = {"oid": value["oid"], "size": self._size(value["oid"]), "lfs": True}
+                        raise HubError(
+                            400, f"{path} was never uploaded: upload it before committing."
+                        )
+                    tree[path] = {
+                        "oid": value["oid"],
+                        "size": self._size(value["oid"]),
+                        "lfs": True,
+                    }
                 elif line["key"] == "deletedFile":
                     tree.pop(path, None)
                 elif line["key"] == "deletedFolder":
-                    tree = {k: v for k, v in tree.items() if not k.startswith(path.rstrip("/") + "/")}
-            made = self._commit(header["summary"], header.get("description", ""), tree, parent["id"])
+                    tree = {
+                        k: v for k, v in tree.items() if not k.startswith(path.rstrip("/") + "/")
+                    }
+            made = self._commit(
+                header["summary"], header.get("description", ""), tree, parent["id"]
+            )
             state["commits"].append(made)
             self.save(kind, repo, state)
         return made
@@ -112,6 +133,22 @@ class Store:
                 raise HubError(409, f"You already created this {kind[:-1]} repo: {repo}")
             first = self._commit("initial commit", "", {}, None)
             self.save(kind, repo, {"commits": [first], "variables": {}, "secrets": {}, **settings})
+
+    def publish(self, kind: str, repo: str, source: Path) -> None:
+        """Make `repo` of the files in the folder `source`: Parquet as a data set, for instance."""
+        self.create(kind, repo)
+        with self.lock:
+            state = self.load(kind, repo)
+            tree = {}
+            for file in sorted(path for path in source.rglob("*") if path.is_file()):
+                blob = self.put_blob(file.read_bytes())
+                if file.suffix in LFS_SUFFIXES:
+                    digest = hashlib.sha256(file.read_bytes()).hexdigest()
+                    shutil.copy(file, self.objects / digest)
+                    blob = {"oid": digest, "size": file.stat().st_size, "lfs": True}
+                tree[file.relative_to(source).as_posix()] = blob
+            state["commits"].append(self._commit("Add files", "", tree, state["commits"][-1]["id"]))
+            self.save(kind, repo, state)
 
     def put_blob(self, data: bytes) -> dict:
         """Store a small file under its git blob id."""
@@ -138,12 +175,11 @@ class Store:
 
     @staticmethod
     def _commit(title: str, message: str, tree: dict, parent: str | None) -> dict:
-        date = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        made = {"title": title, "message": message, "date": date, "tree": tree, "parent": parent}
+        made = {"title": title, "message": message, "date": now(), "tree": tree, "parent": parent}
         return {"id": hashlib.sha1(json.dumps(made).encode()).hexdigest(), **made}
 
     def at(self, kind: str, repo: str, revision: str) -> dict:
-        """The commit that `revision` names: a branch (`main`), or a commit by its id's beginning."""
+        """The commit that `revision` names: the branch `main`, or a commit by its id's start."""
         commits = self.load(kind, repo)["commits"]
         if revision in ("main", "HEAD", "refs/heads/main"):
             return commits[-1]
@@ -157,7 +193,8 @@ def entry(path: str, blob: dict) -> dict:
     """A file as the tree and paths-info endpoints describe it."""
     item = {"type": "file", "path": path, "size": blob["size"], "oid": blob["oid"]}
     if blob["lfs"]:
-        item["lfs"] = {"oid": blob["oid"], "size": blob["size"], "pointerSize": 135}
+        pointer = {"oid": blob["oid"], "sha256": blob["oid"], "size": blob["size"]}
+        item["lfs"] = pointer | {"pointerSize": 135}
     return item
 
 
@@ -209,13 +246,21 @@ def application(folder: Path):
             raise HubError(401, "Invalid credentials in Authorization header")
         token = {"displayName": "rehearsal", "role": role(request)}
         return JSONResponse(
-            {"name": USER, "type": "user", "orgs": [], "auth": {"type": "access_token", "accessToken": token}}
+            {
+                "name": USER,
+                "type": "user",
+                "orgs": [],
+                "auth": {"type": "access_token", "accessToken": token},
+            }
         )
 
     async def create(request):
         role(request, write=True)
         body = await request.json()
-        kind, repo = f"{body.get('type') or 'model'}s", f"{body.get('organization') or USER}/{body['name']}"
+        kind, repo = (
+            f"{body.get('type') or 'model'}s",
+            f"{body.get('organization') or USER}/{body['name']}",
+        )
         url = f"{request.base_url}{'' if kind == 'models' else kind + '/'}{repo}"
         private = body.get("visibility") == "private" or body.get("private") is True
         try:
@@ -229,7 +274,10 @@ def application(folder: Path):
     async def delete(request):
         role(request, write=True)
         body = await request.json()
-        kind, repo = f"{body.get('type') or 'model'}s", f"{body.get('organization') or USER}/{body['name']}"
+        kind, repo = (
+            f"{body.get('type') or 'model'}s",
+            f"{body.get('organization') or USER}/{body['name']}",
+        )
         store.load(kind, repo)
         shutil.rmtree(store.path(kind, repo).parent)
         return JSONResponse({})
@@ -291,7 +339,12 @@ def application(folder: Path):
         return [directory(path) for path in sorted(folders)] + items
 
     def directory(path: str) -> dict:
-        return {"type": "directory", "path": path, "size": 0, "oid": hashlib.sha1(path.encode()).hexdigest()}
+        return {
+            "type": "directory",
+            "path": path,
+            "size": 0,
+            "oid": hashlib.sha1(path.encode()).hexdigest(),
+        }
 
     async def paths_info(request):
         kind, repo = repo_of(request)
@@ -333,10 +386,16 @@ def application(folder: Path):
                 if multipart and size > PART:
                     parts = range(1, -(-size // PART) + 1)
                     urls = {f"{number:05d}": f"{base}/{oid}/{number}" for number in parts}
-                    upload = {"href": f"{base}/{oid}/complete", "header": {"chunk_size": str(PART)} | urls}
+                    upload = {
+                        "href": f"{base}/{oid}/complete",
+                        "header": {"chunk_size": str(PART)} | urls,
+                    }
                 else:
                     upload = {"href": f"{base}/{oid}"}
-                described["actions"] = {"upload": upload, "verify": {"href": f"{base}/{oid}/verify"}}
+                described["actions"] = {
+                    "upload": upload,
+                    "verify": {"href": f"{base}/{oid}/verify"},
+                }
             answer.append(described)
         return JSONResponse({"transfer": "multipart" if multipart else "basic", "objects": answer})
 
@@ -396,7 +455,8 @@ def application(folder: Path):
         last = next(i for i, made in enumerate(history) if made["id"] == newest)
         return JSONResponse(
             [
-                {key: made[key] for key in ("id", "title", "message", "date")} | {"authors": [{"user": USER}]}
+                {key: made[key] for key in ("id", "title", "message", "date")}
+                | {"authors": [{"user": USER}]}
                 for made in reversed(history[: last + 1])
             ]
         )
@@ -411,7 +471,9 @@ def application(folder: Path):
         headers = {"X-Repo-Commit": made["id"], "ETag": f'"{blob["oid"]}"'}
         if blob["lfs"]:
             headers |= {"X-Linked-Size": str(blob["size"]), "X-Linked-ETag": f'"{blob["oid"]}"'}
-        return FileResponse(store.objects / blob["oid"], headers=headers, media_type="application/octet-stream")
+        return FileResponse(
+            store.objects / blob["oid"], headers=headers, media_type="application/octet-stream"
+        )
 
     async def settings(request):
         kind, repo = repo_of(request, write=request.method != "GET")
@@ -425,7 +487,7 @@ def application(folder: Path):
                 if request.method == "DELETE":
                     state[which].pop(body["key"], None)
                 else:
-                    state[which][body["key"]] = {**body, "updatedAt": datetime.now(UTC).isoformat()}
+                    state[which][body["key"]] = {**body, "updatedAt": now()}
                 store.save(kind, repo, state)
         shown = {key: dict(item) for key, item in state[which].items()}
         for item in shown.values():
@@ -435,7 +497,9 @@ def application(folder: Path):
 
     async def runtime(request):
         repo_of(request)
-        return JSONResponse({"stage": "STOPPED", "hardware": {"current": None, "requested": "cpu-basic"}})
+        return JSONResponse(
+            {"stage": "STOPPED", "hardware": {"current": None, "requested": "cpu-basic"}}
+        )
 
     async def page(request):
         from html import escape
@@ -450,8 +514,8 @@ def application(folder: Path):
                 for path, blob in newest["tree"].items()
             )
             items.append(
-                f"<h2>{escape(repo)}</h2><p>{kind[:-1]}, {newest['id'][:8]}: {escape(newest['title'])}"
-                f"</p><ul>{links}</ul>"
+                f"<h2>{escape(repo)}</h2><p>{kind[:-1]}, {newest['id'][:8]}: "
+                f"{escape(newest['title'])}</p><ul>{links}</ul>"
             )
         return HTMLResponse(
             "<!doctype html><meta charset=utf-8><title>Rehearsal Hub</title>"
@@ -504,7 +568,7 @@ def application(folder: Path):
 
 
 def serve(folder: Path, port: int = 0, until_parent_stops: bool = False) -> None:
-    """Serve `folder` on 127.0.0.1 until interrupted; port 0 takes a free one. Prints the address."""
+    """Serve `folder` on 127.0.0.1 until interrupted; port 0 takes any free one."""
     import uvicorn
 
     listener = socket.socket()
@@ -513,7 +577,10 @@ def serve(folder: Path, port: int = 0, until_parent_stops: bool = False) -> None
         listener.bind(("127.0.0.1", port))
     except OSError:
         raise TutorialError(f"Port {port} is taken: choose another with --port.") from None
-    print(f"Rehearsal Hub (on this machine only): http://127.0.0.1:{listener.getsockname()[1]}", flush=True)
+    print(
+        f"Rehearsal Hub (on this machine only): http://127.0.0.1:{listener.getsockname()[1]}",
+        flush=True,
+    )
     if until_parent_stops:  # the parent holds the other end of standard input
         threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
     server = uvicorn.Server(uvicorn.Config(application(folder), log_level="error"))
@@ -533,9 +600,12 @@ def running(folder: Path) -> Iterator[str]:
 
 def start(folder: Path) -> tuple[subprocess.Popen, str]:
     """Start a server process for `folder` that ends with this one; returns it and its address."""
-    program = f"from helpers import local_hub; local_hub.serve(__import__('pathlib').Path({str(folder)!r}), 0, True)"
+    program = (
+        "import pathlib, sys; from helpers import local_hub; "
+        "local_hub.serve(pathlib.Path(sys.argv[1]), until_parent_stops=True)"
+    )
     process = subprocess.Popen(
-        [sys.executable, "-c", program],
+        [sys.executable, "-c", program, str(folder)],
         cwd=ROOT,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -544,5 +614,7 @@ def start(folder: Path) -> tuple[subprocess.Popen, str]:
     )
     line = process.stdout.readline()
     if "http://" not in line:
-        raise TutorialError("The rehearsal Hub did not start: run `python -m helpers hub` to see why.")
+        raise TutorialError(
+            "The rehearsal Hub did not start: run `python -m helpers hub` to see why."
+        )
     return process, line.split()[-1]

@@ -65,7 +65,7 @@ _SAMPLE = Profile(
     validation_size=200,
     test_size=600,
     max_length=128,
-    batch_size=16,
+    batch_size=8,
     epochs=2,
     learning_rate=1e-4,
 )

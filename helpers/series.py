@@ -1,4 +1,4 @@
-"""Runs the notebooks without a browser: for `make run`, `make refresh`, and notebooks opened cold."""
+"""Runs notebooks without a browser: `make run`, `make refresh`, and notebooks opened cold."""
 
 import os
 import re
@@ -41,7 +41,9 @@ class _Client(NotebookClient):
         if bar and time.monotonic() - self._shown > 10:
             self._shown = time.monotonic()
             step, steps, gone, left = bar.groups()
-            print(f"    step {step} of {steps}, {gone} gone, {left} left", file=sys.stderr, flush=True)
+            print(
+                f"    step {step} of {steps}, {gone} gone, {left} left", file=sys.stderr, flush=True
+            )
         return super().process_message(msg, cell, cell_index)
 
 
@@ -118,7 +120,9 @@ def _execute(path: Path, store: str | None) -> None:
     try:
         client.execute()
     except CellExecutionError as error:
-        detail = error.evalue if error.ename == "TutorialError" else f"{error.ename}: {error.evalue}"
+        detail = (
+            error.evalue if error.ename == "TutorialError" else f"{error.ename}: {error.evalue}"
+        )
         count = max((cell.get("execution_count") or 0) for cell in notebook.cells)
         raise TutorialError(f"{path.name} stopped in its code cell {count}. {detail}") from None
     except DeadKernelError:
@@ -129,6 +133,9 @@ def _execute(path: Path, store: str | None) -> None:
     if store == "notebooks":
         notebook.metadata.pop("widgets", None)
         notebook.metadata["language_info"] = {"name": "python"}
+        for cell in notebook.cells:  # warnings and progress bars differ from run to run
+            if cell.cell_type == "code":
+                cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         nbformat.write(notebook, path)
     elif store == "artifacts":
         target = artifacts.folder() / "notebooks" / path.name

@@ -14,9 +14,9 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
 NOT_SURE = 0.60  # below this probability for either label the app says so
 EXAMPLES = {
-    "A plain one": "Tender, funny and beautifully acted. I stayed for the credits and smiled all the way home.",
-    "A negation": "I can't say there was a single scene that worked, and nobody behind me laughed either.",
-    "Praise and blame": "The photography is gorgeous and the score superb, but the story is so dull I nodded off.",
+    "A plain one": "Tender, funny and beautifully acted. I smiled all the way home.",
+    "A negation": "Not a single scene worked for me, and nobody behind me laughed.",
+    "Praise and blame": "Gorgeous photography, but the story is so dull I nodded off.",
 }
 
 st.set_page_config(page_title="Sentiment of a film review")
@@ -85,9 +85,15 @@ if st.button("Classify", type="primary") or review.strip():
         positive, cut = predict(review, tokenizer, model)
         sentiment = "positive" if positive >= 0.5 else "negative"
         confidence = max(positive, 1 - positive)
-        st.subheader(sentiment.capitalize() if confidence >= NOT_SURE else f"Not sure, perhaps {sentiment}")
+        st.subheader(
+            sentiment.capitalize() if confidence >= NOT_SURE else f"Not sure, perhaps {sentiment}"
+        )
         st.progress(positive, text=f"probability of positive: {positive:.0%}")
         if cut:
-            st.info(f"Only the first {tokenizer.model_max_length} tokens were read; the rest was cut.")
+            st.info(
+                f"Only the first {tokenizer.model_max_length} tokens were read; the rest was cut."
+            )
 shown = Path(name).parent.name + "/" + Path(name).name if Path(name).is_dir() else name
-st.caption(f"Model: {shown}{' at ' + revision[:8] if revision else ''}, {test_score(name, revision)}.")
+st.caption(
+    f"Model: {shown}{' at ' + revision[:8] if revision else ''}, {test_score(name, revision)}."
+)

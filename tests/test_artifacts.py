@@ -1,0 +1,133 @@
+"""Artifacts are whole or absent, and stale or damaged ones are noticed."""
+
+import json
+
+import pytest
+
+from helpers import TutorialError, artifacts, ledger, profiles, series
+
+
+def make(name, content="x"):
+    with artifacts.write(name) as folder:
+        (folder / "file.txt").write_text(content)
+
+
+def test_write_and_read(fresh):
+    make("splits")
+    assert (artifacts.read("splits") / "file.txt").read_text() == "x"
+    make("splits", "y")
+    assert (artifacts.read("splits") / "file.txt").read_text() == "y"
+
+
+def test_interrupted_write_keeps_the_old_one(fresh):
+    make("model", "old")
+    with pytest.raises(KeyboardInterrupt), artifacts.write("model") as folder:
+        (folder / "file.txt").write_text("half")
+        raise KeyboardInterrupt
+    assert (artifacts.read("model") / "file.txt").read_text() == "old"
+    assert [path.name for path in artifacts.folder().iterdir()] == ["model"]
+
+
+@pytest.mark.parametrize("damage", ["change", "remove", "manifest"])
+def test_damage_is_named(fresh, damage):
+    make("model")
+    file = artifacts.path("model") / ("artifact.json" if damage == "manifest" else "file.txt")
+    file.unlink() if damage == "remove" else file.write_text("{")
+    with pytest.raises(TutorialError, match=r"delete the folder .*model and run 03_training"):
+        artifacts.read("model")
+
+
+def test_missing_is_named(fresh):
+    with pytest.raises(TutorialError, match=r"There is no artifact .*splits: run 01_data"):
+        artifacts.read("splits")
+
+
+def test_require_runs_what_is_missing_in_order(fresh, monkeypatch, capsys):
+    ran = []
+    monkeypatch.setattr(series, "run", lambda stems: ran.extend(stems))
+    artifacts.require("04_evaluation")
+    assert ran == ["01_data", "02_tokenization", "03_training"]
+    assert "about 5 min" in capsys.readouterr().err
+    for name in ("splits", "baselines", "tokenized"):
+        make(name)
+    ran.clear()
+    artifacts.require("04_evaluation")
+    assert ran == ["03_training"]
+
+
+def test_other_data_makes_artifacts_and_ledger_stale(fresh, monkeypatch):
+    make("splits")
+    ledger.record("majority", "test", [0, 1] * 20, [0, 0] * 20)
+    assert artifacts.is_current("splits") and ledger.rows()
+    other = fresh / "mine.csv"
+    other.write_text("text,label\n")
+    monkeypatch.setenv("TUTORIAL_DATA", str(other))
+    assert not artifacts.is_current("splits")
+    assert ledger.rows() == []
+
+
+def test_ledger_row(fresh):
+    ledger.record("majority", "test", [0, 1, 1, 1], [1, 1, 1, 1], seconds=1.5)
+    row = ledger.record("majority", "test", [0, 1, 1, 1], [1, 1, 1, 0])
+    assert ledger.rows("test") == [row]
+    assert row["accuracy"] == 0.5 and row["n"] == 4
+    assert row["macro_f1"] == pytest.approx((0 + 2 / 3) / 2)
+    # Wilson's interval for 2 of 4, worked by hand with z = 1.95996
+    assert row["interval"] == pytest.approx([0.15004, 0.84996], abs=1e-4)
+    assert (
+        ledger.markdown("test").splitlines()[-1] == "| majority | 0.50 | 0.15 to 0.85 | 0.33 | 4 |"
+    )
+
+
+def test_damaged_ledger_is_named(fresh):
+    ledger.record("majority", "test", [0, 1], [1, 1])
+    ledger.path().write_text("[")
+    with pytest.raises(TutorialError, match=r"metrics\.json is damaged: delete it"):
+        ledger.rows()
+
+
+def test_scores_need_pairs():
+    with pytest.raises(TutorialError, match="one prediction for each label"):
+        ledger.score([0, 1], [0])
+
+
+def test_unknown_profile(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_PROFILE", "huge")
+    with pytest.raises(TutorialError, match=r"'huge'.*sample, quick, full"):
+        profiles.current()
+
+
+def test_missing_data(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_DATA", "/nowhere/at/all.csv")
+    with pytest.raises(TutorialError, match=r"TUTORIAL_DATA names /nowhere/at/all\.csv"):
+        profiles.current()
+
+
+def test_no_network(monkeypatch):
+    monkeypatch.setenv("TUTORIAL_PROFILE", "quick")
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    profiles.hub_reachable.cache_clear()
+    with pytest.raises(TutorialError, match="TUTORIAL_PROFILE=sample"):
+        profiles.current()
+    profiles.hub_reachable.cache_clear()
+
+
+def test_a_failing_notebook_is_named(fresh, monkeypatch):
+    monkeypatch.setattr(series, "NOTEBOOKS", fresh)
+    cells = [
+        {
+            "cell_type": "code",
+            "source": code,
+            "metadata": {},
+            "outputs": [],
+            "execution_count": None,
+            "id": name,
+        }
+        for name, code in (("a", "1"), ("b", "raise ValueError('no luck')"))
+    ]
+    notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
+    (fresh / "01_data.ipynb").write_text(json.dumps(notebook))
+    with pytest.raises(
+        TutorialError, match=r"01_data\.ipynb stopped in its code cell 2\. ValueError: no luck"
+    ):
+        series.run(["01_data"])

@@ -1,0 +1,126 @@
+"""Reading reviews: good files, and one clear message for each kind of bad one."""
+
+import pandas as pd
+import pytest
+from datasets import Dataset
+
+from helpers import TutorialError, data, profiles
+
+
+def reviews(n=40):
+    return pd.DataFrame(
+        {
+            "text": [f"review {i}, {'fine' if i % 2 else 'dull'}" for i in range(n)],
+            "label": [["negative", "positive"][i % 2] for i in range(n)],
+        }
+    )
+
+
+def save(frame, path):
+    if path.suffix == ".csv":
+        frame.to_csv(path, index=False)
+    elif path.suffix == ".parquet":
+        frame.to_parquet(path)
+    else:
+        frame.to_json(path, orient="records", lines=True)
+    return path
+
+
+@pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
+@pytest.mark.parametrize("labels", [("negative", "positive"), ("neg", "POS"), (0, 1), (0.0, 1.0)])
+def test_reads_each_format_and_naming_of_labels(tmp_path, suffix, labels):
+    frame = reviews(80)
+    frame["label"] = [labels[name == "positive"] for name in frame["label"]]
+    splits = data.own_reviews(save(frame, tmp_path / f"mine{suffix}"), seed=1)
+    assert {name: len(part) for name, part in splits.items()} == {"train": 60, "test": 20}
+    for part in splits.values():
+        assert part["label"].mean() == 0.5
+        assert (part["text"].str.contains("fine") == part["label"].astype(bool)).all()
+
+
+def test_reads_a_folder_and_a_column_of_splits(tmp_path):
+    save(reviews(), tmp_path / "my_train.csv")
+    save(reviews(24), tmp_path / "my_test.parquet")
+    assert {n: len(p) for n, p in data.own_reviews(tmp_path, 1).items()} == {
+        "train": 40,
+        "test": 24,
+    }
+    split = ["train"] * 40 + ["test"] * 20 + ["validation"] * 20
+    one = save(reviews(80).assign(split=split), tmp_path / "one.csv")
+    assert list(data.own_reviews(one, 1)) == ["train", "validation", "test"]
+
+
+def bad_files():
+    frame = reviews()
+    third, blank = frame.copy(), frame.copy()
+    third.loc[7, "label"] = "mixed"
+    blank.loc[4, "text"] = "  "
+    return {
+        "no column 'text'": frame.rename(columns={"text": "body"}),
+        "no column 'label'": frame.drop(columns="label"),
+        "row 8: the label is 'mixed'": third,
+        "1 empty reviews, the first in row 5": blank,
+        "is empty: it has columns but no rows": frame.head(0),
+        "at least 10 of each": frame[frame["label"] == "negative"],
+    }
+
+
+@pytest.mark.parametrize("message", bad_files())
+def test_bad_tables(tmp_path, message):
+    path = save(bad_files()[message], tmp_path / "bad.csv")
+    with pytest.raises(TutorialError, match=message) as caught:
+        data.own_reviews(path, 1)
+    assert "bad.csv" in str(caught.value)
+
+
+def test_bad_files(tmp_path):
+    path = tmp_path / "latin.csv"
+    path.write_bytes("text,label\nfine,1\nna\xefve,0\n".encode("latin-1"))
+    with pytest.raises(TutorialError, match=r"latin\.csv, line 3: not UTF-8"):
+        data.own_reviews(path, 1)
+    (tmp_path / "nothing.csv").write_bytes(b"")
+    with pytest.raises(TutorialError, match=r"nothing\.csv is empty"):
+        data.own_reviews(tmp_path / "nothing.csv", 1)
+    (tmp_path / "broken.parquet").write_bytes(b"PAR1 not really")
+    with pytest.raises(TutorialError, match=r"broken\.parquet can't be read"):
+        data.own_reviews(tmp_path / "broken.parquet", 1)
+    (tmp_path / "notes.txt").write_text("hello")
+    with pytest.raises(TutorialError, match=r"notes\.txt ends in \.txt"):
+        data.own_reviews(tmp_path / "notes.txt", 1)
+    (tmp_path / "only").mkdir()
+    save(reviews(), tmp_path / "only" / "train.csv")
+    with pytest.raises(TutorialError, match="no test file"):
+        data.own_reviews(tmp_path / "only", 1)
+
+
+def test_bad_input_leaves_no_artifact(fresh, monkeypatch):
+    monkeypatch.setenv(
+        "TUTORIAL_DATA", str(save(bad_files()["no column 'text'"], fresh / "bad.csv"))
+    )
+    with pytest.raises(TutorialError):
+        data.locate(profiles.current())
+    assert not (fresh / "artifacts").exists()
+
+
+def test_subsample_keeps_the_proportion_of_labels():
+    rows = Dataset.from_dict({"label": [0] * 300 + [1] * 100}).class_encode_column("label")
+    part = data.subsample(rows, 100, seed=3)
+    assert sorted(part["label"][:]) == [0] * 75 + [1] * 25
+    assert part["label"][:] == data.subsample(rows, 100, seed=3)["label"][:]
+    assert len(data.subsample(rows, 399, seed=3)) == 399
+    assert len(data.subsample(rows, None, seed=3)) == 400
+
+
+def test_similar_pairs_finds_edited_copies_only():
+    others = [f"the {w} film about a man who sells {w} boats to his own brother" for w in
+              ("slow", "loud", "strange", "funny")]  # fmt: skip
+    others[1:] = [
+        "nothing here is like the rest of them at all",
+        "a b c d e f g",
+        "quite another text",
+    ]
+    edited = others[0].replace("his own", "his older")
+    pairs = data.similar_pairs(
+        [edited, "a film about ships and men and more"], others, threshold=0.6
+    )
+    assert pairs[["text", "other"]].values.tolist() == [[0, 0]]

@@ -1,0 +1,130 @@
+"""What nbval does not check: that notebooks were run, are clean, and are built as the house asks."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from helpers import artifacts
+
+FOLDER = Path(__file__).parents[1] / "notebooks"
+NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
+
+
+def load(path):
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def code_cells(notebook):
+    return [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+
+
+def source(cell):
+    return "".join(cell["source"])
+
+
+def problems(notebook: dict) -> list[str]:
+    """Everything that is wrong with a notebook as it is stored."""
+    found = []
+    cells = code_cells(notebook)
+    if [cell["execution_count"] for cell in cells] != list(range(1, len(cells) + 1)):
+        found.append("not run from top to bottom")
+    if not any(cell["outputs"] for cell in cells):
+        found.append("outputs stripped")
+    if "widgets" in notebook["metadata"]:
+        found.append("metadata.widgets")
+    for number, cell in enumerate(cells, start=1):
+        outputs = json.dumps(cell["outputs"])
+        if any(output["output_type"] == "error" for output in cell["outputs"]):
+            found.append(f"cell {number}: an error")
+        if re.search(r"(?<![\w/.:])/(work|root|tmp|home|Users)/\w", outputs):
+            found.append(f"cell {number}: a path of some machine")
+        if re.search(r"hf_[A-Za-z0-9]{20,}", outputs + source(cell)):
+            found.append(f"cell {number}: a token")
+        if len(source(cell).splitlines()) > 20:
+            found.append(f"cell {number}: more than 20 lines")
+        if cell["metadata"].get("execution"):
+            found.append(f"cell {number}: timing metadata")
+    return found
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_stored_as_run(path):
+    assert problems(load(path)) == []
+
+
+def test_every_fault_is_found():
+    good = load(NOTEBOOKS[0])
+    for spoil, name in (
+        (lambda cell: cell.update(execution_count=None), "not run"),
+        (lambda cell: cell.update(outputs=[{"output_type": "error"}]), "an error"),
+        (lambda cell: cell.update(source=["hf_" + "a" * 24]), "a token"),
+        (lambda cell: cell.update(source=["x\n"] * 21), "20 lines"),
+        (
+            lambda cell: cell.update(outputs=[{"output_type": "stream", "text": " /home/me"}]),
+            "path",
+        ),
+    ):
+        notebook = json.loads(json.dumps(good))
+        spoil(code_cells(notebook)[0])
+        assert any(name in problem for problem in problems(notebook)), name
+    for cell in code_cells(good):
+        cell["outputs"] = []
+    assert "outputs stripped" in problems(good)
+
+
+def test_cells_with_outputs_kept_them():
+    """A cell that prints must have its outputs stored, or nbval would compare nothing with it."""
+    for path in NOTEBOOKS:
+        for cell in code_cells(load(path)):
+            shows = re.search(r"^(print\(|plt\.show\(\))", source(cell), flags=re.M)
+            assert cell["outputs"] or not shows, f"{path.name}: {source(cell)[:60]}"
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=lambda path: path.stem)
+def test_opens_with_aims_and_closes_with_findings(path):
+    notebook = load(path)
+    opening = source(notebook["cells"][0])
+    for part in (
+        "in this notebook you will",
+        "**you need**",
+        "**minutes:**",
+        "**reads:**",
+        "**writes:**",
+    ):
+        assert part in opening.lower(), part
+    headings = [source(cell) for cell in notebook["cells"] if cell["cell_type"] == "markdown"]
+    assert any("## What we found" in text for text in headings)
+    assert any("## Exercises" in text for text in headings)
+    last_code = code_cells(notebook)[-1]
+    assert last_code["outputs"], "the closing must print its numbers"
+
+
+def test_first_cells_agree_apart_from_the_name():
+    cells = {source(code_cells(load(path))[0]).replace(path.stem, "NAME") for path in NOTEBOOKS}
+    assert len(cells) == 1
+    assert f'"{NOTEBOOKS[0].stem}"' in source(code_cells(load(NOTEBOOKS[0]))[0])
+
+
+def test_every_notebook_is_in_the_series():
+    assert (
+        tuple(path.stem for path in NOTEBOOKS) == tuple(artifacts.WRITES) == tuple(artifacts.READS)
+    )
+
+
+def test_median_cell_is_short():
+    lengths = sorted(len(source(c).splitlines()) for p in NOTEBOOKS for c in code_cells(load(p)))
+    assert lengths[len(lengths) // 2] <= 8
+
+
+def test_badges_point_at_their_own_notebook():
+    badges = (FOLDER.parent / "colab_badges.md").read_text(encoding="utf-8")
+    settings = (FOLDER.parent / "pyproject.toml").read_text(encoding="utf-8")
+    repo = re.search(r'^repo = "(.*)"', settings, flags=re.M).group(1)
+    ref = re.search(r'^ref = "(.*)"', settings, flags=re.M).group(1)
+    for path in NOTEBOOKS:
+        link = f"https://colab.research.google.com/github/{repo}/blob/{ref}/notebooks/{path.name}"
+        assert f"({link})" in source(load(path)["cells"][0])
+        assert f"({link})" in badges
+        assert f'REPO, REF = "{repo}", "{ref}"' in source(code_cells(load(path))[0])

@@ -1,0 +1,45 @@
+"""What the series is for, checked on the ledger that the notebooks wrote in this test run."""
+
+import re
+from pathlib import Path
+
+import pandas as pd
+import pytest
+
+from helpers import artifacts, evaluation, ledger
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(scope="module")
+def rows():
+    found = {(row["system"], row["split"]): row for row in ledger.rows()}
+    if not found:
+        pytest.skip("the notebooks did not run in this session: run `make test`")
+    return found
+
+
+def test_ledger_is_complete(rows):
+    expected = {(system, split) for system in ledger.SYSTEMS for split in ("validation", "test")}
+    assert set(rows) == expected
+    for row in rows.values():
+        assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
+        assert row["seed"] == 42
+        assert set(row["versions"]) >= {"torch", "transformers", "datasets", "evaluate"}
+    assert rows["fine-tuned", "validation"]["parameters"] > 20_000_000
+    assert rows["fine-tuned", "validation"]["seconds"] > 0
+
+
+def test_fine_tuning_beats_the_baseline_by_eight_points(rows):
+    table = pd.read_parquet(artifacts.read("predictions") / "test.parquet")
+    found = evaluation.compare(
+        table["label"], table["fine-tuned"], table["TF-IDF_+_logistic_regression"], seed=0
+    )
+    assert found.difference >= 0.08
+    assert found.interval[0] > 0
+
+
+def test_readme_shows_the_ledger(rows):
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    table = re.search(r"<!-- results -->\n(.*?)\n<!-- /results -->", readme, flags=re.S).group(1)
+    assert table == ledger.markdown("test")
