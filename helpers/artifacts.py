@@ -30,6 +30,7 @@ READS = {
     "05_hub_deployment": ("splits", "model", "predictions"),
 }
 MANIFEST = "artifact.json"
+EMBEDDED = ROOT / "helpers" / "sample" / "reviews.csv"
 
 
 def folder() -> Path:
@@ -47,7 +48,7 @@ def fingerprint() -> str:
     """Sixteen hex digits that change with the profile's settings or the reader's own data."""
     profile = profiles.current()
     state = [dataclasses.asdict(profile)]
-    data = profile.data or (None if profile.dataset else ROOT / "helpers" / "sample")
+    data = profile.data or (None if profile.dataset else EMBEDDED)
     if data:
         files = sorted(data.iterdir()) if data.is_dir() else [data]
         state += [

@@ -9,7 +9,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.model_selection import train_test_split
 from sklearn.neighbors import NearestNeighbors
 
-from helpers import ROOT, TutorialError, artifacts
+from helpers import TutorialError, artifacts
 from helpers.profiles import Profile
 
 LABELS = ("negative", "positive")
@@ -37,7 +37,7 @@ def locate(profile: Profile) -> dict:
     """
     if profile.dataset and not profile.data:
         return {"path": profile.dataset}
-    splits = own_reviews(profile.data or ROOT / "helpers" / "sample" / "reviews.csv", profile.seed)
+    splits = own_reviews(profile.data or artifacts.EMBEDDED, profile.seed)
     with artifacts.write("source") as folder:
         for name, frame in splits.items():
             dataset = Dataset.from_pandas(frame, preserve_index=False)
