@@ -7,12 +7,7 @@ REPO ?= $(shell sed -n 's/^repo = "\(.*\)"/\1/p' pyproject.toml)
 REF ?= $(shell sed -n 's/^ref = "\(.*\)"/\1/p' pyproject.toml)
 # A plain run is the embedded one: no network, no account. TUTORIAL_PROFILE=quick or full goes further.
 export TUTORIAL_PROFILE ?= sample
-ifdef TUTORIAL_DATA
-export TUTORIAL_DATA := $(abspath $(TUTORIAL_DATA))
-endif
-ifdef TUTORIAL_ARTIFACTS
-export TUTORIAL_ARTIFACTS := $(abspath $(TUTORIAL_ARTIFACTS))
-endif
+export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
 .PHONY: help run test lab app refresh lint lock badges clean

@@ -35,8 +35,8 @@ EMBEDDED = ROOT / "helpers" / "sample" / "reviews.csv"
 
 def folder() -> Path:
     """The current profile's folder of artifacts; TUTORIAL_ARTIFACTS moves its parent."""
-    base = os.environ.get("TUTORIAL_ARTIFACTS", "").strip()
-    return (Path(base) if base else ROOT / "artifacts").resolve() / profiles.current().name
+    base = profiles.path_setting("TUTORIAL_ARTIFACTS") or ROOT / "artifacts"
+    return base / profiles.current().name
 
 
 def path(name: str) -> Path:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlparse
 
-from helpers import TutorialError
+from helpers import ROOT, TutorialError
 
 # Minutes on two CPU cores (sample) and on a T4 (quick, full; estimates until measured there).
 MINUTES = {
@@ -43,8 +43,7 @@ class Profile:
     @property
     def data(self) -> Path | None:
         """The reader's own reviews, from TUTORIAL_DATA; None without it."""
-        value = os.environ.get("TUTORIAL_DATA", "").strip()
-        return Path(value).expanduser().resolve() if value else None
+        return path_setting("TUTORIAL_DATA")
 
     @property
     def source(self) -> str:
@@ -94,6 +93,15 @@ _FULL = Profile(
     learning_rate=3e-5,
 )
 PROFILES = {profile.name: profile for profile in (_SAMPLE, _QUICK, _FULL)}
+
+
+def path_setting(variable: str) -> Path | None:
+    """The path that an environment variable names; a relative one starts at the project's root.
+
+    Not at the current folder, which is another one in a notebook than in a terminal.
+    """
+    value = os.environ.get(variable, "").strip()
+    return (ROOT / Path(value).expanduser()).resolve() if value else None
 
 
 @functools.cache

@@ -103,6 +103,12 @@ def test_missing_data(monkeypatch):
         profiles.current()
 
 
+def test_relative_paths_start_at_the_root(monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("TUTORIAL_DATA", "helpers/sample/reviews.csv")
+    assert profiles.current().data == artifacts.EMBEDDED
+
+
 def test_no_network(monkeypatch):
     monkeypatch.setenv("TUTORIAL_PROFILE", "quick")
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
