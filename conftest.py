@@ -5,6 +5,8 @@ import shutil
 import tempfile
 from pathlib import Path
 
+import pytest
+
 
 def pytest_configure(config):
     """Give the notebooks' kernels the sample profile and a fresh folder for their artifacts."""
@@ -20,6 +22,13 @@ def pytest_configure(config):
 def pytest_unconfigure(config):
     """Remove the artifacts of this test run."""
     shutil.rmtree(config.tutorial_artifacts, ignore_errors=True)
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_setup(item):
+    """Draw figures in the notebooks: importing streamlit in a test turns that off."""
+    if item.path.suffix == ".ipynb":
+        os.environ["MPLBACKEND"] = "module://matplotlib_inline.backend_inline"
 
 
 def pytest_collectstart(collector):
