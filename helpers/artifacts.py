@@ -24,7 +24,7 @@ WRITES = {
 }
 READS = {
     "01_data": (),
-    "02_tokenization": ("splits",),
+    "02_tokenization": ("splits", "baselines"),
     "03_training": ("splits", "tokenized"),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
     "05_hub_deployment": ("splits", "model", "predictions"),

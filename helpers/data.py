@@ -21,7 +21,7 @@ _READERS = {
     ".json": lambda path: pd.read_json(path, lines=True),
     ".parquet": pd.read_parquet,
 }
-_FEWEST = 10  # reviews of each label that a split needs to be worth splitting and scoring
+_FEWEST = 15  # reviews of each label in a split: 30 in all, the fewest an interval makes sense for
 
 
 def locate(profile: Profile) -> dict:
@@ -151,21 +151,32 @@ def subsample(dataset, size: int | None, seed: int):
     return dataset.train_test_split(train_size=size, stratify_by_column="label", seed=seed)["train"]
 
 
-def similar_pairs(texts: list[str], others: list[str], threshold: float = 0.8) -> pd.DataFrame:
-    """Near duplicates: for each text its nearest of `others`, where their cosine is high.
+def similar_pairs(texts, others=None, threshold: float = 0.8) -> pd.DataFrame:
+    """Near duplicates: for each of `texts` the most similar of `others`, where the cosine is high.
 
-    Texts become TF-IDF vectors over runs of three words, so a high cosine means shared phrases
-    and not merely a shared subject. Columns: `text` and `other` (positions), `cosine`.
+    Without `others` each text is compared with those before it. Texts become TF-IDF vectors over
+    runs of three words, so a high cosine means shared phrases and not merely a shared subject.
+    Columns: `text` and `other` (positions), `cosine`.
     """
+    alone = others is None
     vectorizer = TfidfVectorizer(ngram_range=(3, 3), dtype=np.float32)
-    vectorizer.fit(others)
-    nearest = NearestNeighbors(n_neighbors=1, metric="cosine", algorithm="brute")
-    nearest.fit(vectorizer.transform(others))
-    distance, position = nearest.kneighbors(vectorizer.transform(texts))
-    pairs = pd.DataFrame(
-        {"text": range(len(texts)), "other": position[:, 0], "cosine": 1 - distance[:, 0]}
+    reference = vectorizer.fit_transform(texts if alone else others)
+    nearest = NearestNeighbors(radius=1 - threshold, metric="cosine", algorithm="brute")
+    nearest.fit(reference)
+    distances, positions = nearest.radius_neighbors(
+        reference if alone else vectorizer.transform(texts)
     )
-    return pairs[pairs["cosine"] >= threshold].reset_index(drop=True)
+    pairs = pd.DataFrame(
+        {
+            "text": np.repeat(np.arange(len(texts)), [len(found) for found in positions]),
+            "other": np.concatenate(positions).astype(int),
+            "cosine": 1 - np.concatenate(distances),
+        }
+    )
+    if alone:
+        pairs = pairs[pairs["other"] < pairs["text"]]
+    pairs = pairs.sort_values("cosine", ascending=False, kind="stable").drop_duplicates("text")
+    return pairs.sort_values("text").reset_index(drop=True)
 
 
 def save_splits(splits) -> None:

@@ -101,10 +101,27 @@ def rows(split: str | None = None) -> list[dict]:
     return [row for row in found if split in (None, row["split"])]
 
 
-def table(split: str) -> pd.DataFrame:
-    """The rows of `split` as a table to print: metrics to two decimals, in the order of SYSTEMS."""
+def select(split: str, systems=SYSTEMS) -> list[dict]:
+    """The rows of `split` for `systems`, in their order.
+
+    Raises
+    ------
+    TutorialError
+        If one of them is not in the ledger.
+    """
     found = {row["system"]: row for row in rows(split)}
-    ordered = [found[name] for name in SYSTEMS if name in found]
+    for name in systems:
+        if name not in found:
+            maker = "04_evaluation" if split == "test" else "01_data and 03_training"
+            raise TutorialError(
+                f"{shown(path())} has no row of {name!r} for the {split} split: run {maker}."
+            )
+    return [found[name] for name in systems]
+
+
+def table(split: str, systems=SYSTEMS) -> pd.DataFrame:
+    """The rows of `split` for `systems` as a table to print, metrics to two decimals."""
+    ordered = select(split, systems)
     return pd.DataFrame(
         {
             "accuracy": [f"{row['accuracy']:.2f}" for row in ordered],
@@ -118,9 +135,9 @@ def table(split: str) -> pd.DataFrame:
     )
 
 
-def markdown(split: str) -> str:
+def markdown(split: str, systems=SYSTEMS) -> str:
     """The same table in Markdown, for README and the model card."""
-    frame = table(split)
+    frame = table(split, systems)
     lines = [f"| {frame.index.name} | " + " | ".join(frame.columns) + " |"]
     lines += ["| --- " * (len(frame.columns) + 1) + "|"]
     lines += [

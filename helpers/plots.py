@@ -2,6 +2,7 @@
 
 import matplotlib.pyplot as plt
 import numpy as np
+from matplotlib.ticker import LogLocator, NullFormatter
 
 # Okabe and Ito's colours, told apart by colour-blind readers; their greys differ too.
 BLUE, ORANGE, GREEN, GREY = "#0072B2", "#E69F00", "#009E73", "#7F7F7F"
@@ -25,7 +26,72 @@ def use_style() -> None:
     plt.rcParams.update(STYLE)
 
 
-def interval_dots(ax, names, values, intervals, reference=None, reference_name="") -> None:
+def length_outlines(ax, words, labels, names) -> None:
+    """Outline how many reviews have how many words, one line for each label, on a log scale.
+
+    `words` and `labels` have shape (n,); `names` gives each label's name.
+    """
+    words, labels = np.asarray(words), np.asarray(labels)
+    bins = np.geomspace(max(words.min(), 1), words.max() + 1, 30)
+    for label, (name, line) in enumerate(zip(names, ("--", "-"), strict=True)):
+        ax.hist(
+            words[labels == label], bins, histtype="step", linewidth=2, linestyle=line, label=name
+        )
+    ax.set_xscale("log")
+    ax.set(xlabel="words in the review (logarithmic scale)", ylabel="reviews")
+    ax.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.xaxis.set_minor_formatter(NullFormatter())
+    ax.legend(frameon=False)
+
+
+def token_lengths(ax, lengths, limits, chosen, longest=600) -> None:
+    """Histogram of tokens a review, with a line at each limit, unbroken at the `chosen` one."""
+    ax.hist(np.clip(lengths, 0, longest), bins=40, color=BLUE, edgecolor="white")
+    for limit in limits:
+        line = "-" if limit == chosen else ":"
+        ax.axvline(limit, color=ORANGE, linestyle=line, linewidth=2)
+        ax.annotate(f" {limit}", (limit, 1), xycoords=("data", "axes fraction"), va="top")
+    ax.set(xlabel=f"tokens in the review ({longest} and more in the last bar)", ylabel="reviews")
+
+
+def padding(ax, real, processed) -> None:
+    """Bars of the tokens processed: the `real` ones, and the padding that makes up the rest.
+
+    `processed` maps each way of forming batches to its number of tokens.
+    """
+    ways = list(processed)
+    ax.barh(ways, [real] * len(ways), color=BLUE, label="real tokens")
+    rest = [tokens - real for tokens in processed.values()]
+    style = {"color": ORANGE, "hatch": "//", "edgecolor": "white"}
+    ax.barh(ways, rest, left=real, label="padding", **style)
+    ax.set_xlabel("tokens processed in one epoch")
+    ax.xaxis.set_major_formatter("{x:,.0f}")
+    ax.grid(axis="y", visible=False)
+    ax.invert_yaxis()
+    ax.legend(frameon=False, loc="lower right")
+
+
+def word_weights(ax, words, weights) -> None:
+    """Bars of a linear model's weights, negative ones hatched; all of shape (n_words,)."""
+    rows, weights = np.arange(len(words)), np.asarray(weights)
+    for side, color, hatch in ((weights < 0, ORANGE, "//"), (weights >= 0, BLUE, "")):
+        ax.barh(rows[side], weights[side], color=color, hatch=hatch, edgecolor="white")
+    ax.set_yticks(rows, words)
+    ax.set_xlabel("weight (left: negative, right: positive)")
+    ax.grid(axis="y", visible=False)
+
+
+def loss_curves(ax, train, validation, chance) -> None:
+    """Losses over steps: `train` of shape (n, 2), `validation` of shape (m, 2), and guessing."""
+    ax.plot(*np.transpose(train), "-", label="train, running mean")
+    ax.plot(*np.transpose(validation), "o--", label="validation, after each epoch")
+    ax.axhline(chance, color=GREY, linestyle=":", label="guessing, ln 2")
+    ax.set(xlabel="step", ylabel="loss (cross-entropy)", ylim=(0, None))
+    ax.legend(frameon=False)
+
+
+def interval_dots(ax, names, values, intervals) -> None:
     """Draw a dot with its interval for each name, the first at the top.
 
     `values` has shape (n,), `intervals` shape (n, 2) with lower and upper ends.
@@ -36,9 +102,6 @@ def interval_dots(ax, names, values, intervals, reference=None, reference_name="
     ax.plot(values, rows, "o", color=BLUE, markersize=8)
     for row, value in zip(rows, values, strict=True):
         ax.annotate(f"{value:.2f}", (value, row), (0, 8), textcoords="offset points", ha="center")
-    if reference is not None:
-        ax.axvline(reference, color=ORANGE, linestyle="--", label=reference_name)
-        ax.legend(frameon=False, loc="lower right")
     ax.set_yticks(rows, names)
     ax.set_ylim(-0.6, len(names) - 0.4)
     ax.grid(axis="y", visible=False)

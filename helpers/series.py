@@ -16,7 +16,7 @@ NOTEBOOKS = ROOT / "notebooks"
 ORDER = tuple(artifacts.WRITES)
 CELL_TIMEOUT = 6 * 3600  # seconds: a full training run on a slow GPU fits
 # What the Trainer's table says while it works: "[ 12/126 00:15 < 02:10, 0.9 it/s, Epoch 0.2/2]"
-_BAR = re.compile(r"\[\s*(\d+)/(\d+)\s+([\d:]+)\s*(?:&lt;|<)\s*([\d:]+)")
+_BAR = re.compile(r"\[\s*(\d+)/(\d+)\s+(\d[\d:]*)\s*(?:&lt;|<)\s*(\d[\d:]*)")
 
 
 _CACHES = {
@@ -66,6 +66,7 @@ def quiet() -> dict[str, str]:
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
+        "TRANSFORMERS_VERBOSITY": "error",  # or each fresh classifier is reported as missing
     }
 
 

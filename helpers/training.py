@@ -5,18 +5,23 @@ import numpy as np
 from helpers.profiles import Profile
 
 
-def precision(profile: Profile) -> dict[str, bool]:
-    """The mixed-precision arguments of `TrainingArguments` that suit the profile's device.
+def device_settings(profile: Profile) -> dict[str, bool]:
+    """The arguments of `TrainingArguments` that depend on the profile's device.
 
-    bf16 where the GPU computes in it (compute capability 8.0 and later), fp16 on older GPUs such
-    as the T4, and neither on the CPU, where `sample` must repeat exactly.
+    Mixed precision is bf16 where the GPU computes in it (compute capability 8.0 and later), fp16
+    on older GPUs such as the T4, and neither on the CPU, where `sample` must repeat exactly.
+    Pinned memory speeds up the copying of batches to a GPU.
     """
     import torch
 
-    if profile.device != "cuda":
-        return {"fp16": False, "bf16": False}
-    modern = torch.cuda.get_device_capability()[0] >= 8
-    return {"fp16": not modern, "bf16": modern}
+    cuda = profile.device == "cuda"
+    modern = cuda and torch.cuda.get_device_capability()[0] >= 8
+    return {
+        "use_cpu": not cuda,
+        "dataloader_pin_memory": cuda,
+        "fp16": cuda and not modern,
+        "bf16": modern,
+    }
 
 
 def curves(history: list[dict]) -> dict[str, np.ndarray]:

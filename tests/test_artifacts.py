@@ -74,9 +74,10 @@ def test_ledger_row(fresh):
     assert row["macro_f1"] == pytest.approx((0 + 2 / 3) / 2)
     # Wilson's interval for 2 of 4, worked by hand with z = 1.95996
     assert row["interval"] == pytest.approx([0.15004, 0.84996], abs=1e-4)
-    assert (
-        ledger.markdown("test").splitlines()[-1] == "| majority | 0.50 | 0.15 to 0.85 | 0.33 | 4 |"
-    )
+    last_line = ledger.markdown("test", ["majority"]).splitlines()[-1]
+    assert last_line == "| majority | 0.50 | 0.15 to 0.85 | 0.33 | 4 |"
+    with pytest.raises(TutorialError, match=r"no row of 'fine-tuned' .*: run 04_evaluation"):
+        ledger.table("test", ["majority", "fine-tuned"])
 
 
 def test_damaged_ledger_is_named(fresh):

@@ -29,10 +29,10 @@ def save(frame, path):
 @pytest.mark.parametrize("suffix", [".csv", ".jsonl", ".parquet"])
 @pytest.mark.parametrize("labels", [("negative", "positive"), ("neg", "POS"), (0, 1), (0.0, 1.0)])
 def test_reads_each_format_and_naming_of_labels(tmp_path, suffix, labels):
-    frame = reviews(80)
+    frame = reviews(120)
     frame["label"] = [labels[name == "positive"] for name in frame["label"]]
     splits = data.own_reviews(save(frame, tmp_path / f"mine{suffix}"), seed=1)
-    assert {name: len(part) for name, part in splits.items()} == {"train": 60, "test": 20}
+    assert {name: len(part) for name, part in splits.items()} == {"train": 90, "test": 30}
     for part in splits.values():
         assert part["label"].mean() == 0.5
         assert (part["text"].str.contains("fine") == part["label"].astype(bool)).all()
@@ -40,13 +40,13 @@ def test_reads_each_format_and_naming_of_labels(tmp_path, suffix, labels):
 
 def test_reads_a_folder_and_a_column_of_splits(tmp_path):
     save(reviews(), tmp_path / "my_train.csv")
-    save(reviews(24), tmp_path / "my_test.parquet")
+    save(reviews(32), tmp_path / "my_test.parquet")
     assert {n: len(p) for n, p in data.own_reviews(tmp_path, 1).items()} == {
         "train": 40,
-        "test": 24,
+        "test": 32,
     }
-    split = ["train"] * 40 + ["test"] * 20 + ["validation"] * 20
-    one = save(reviews(80).assign(split=split), tmp_path / "one.csv")
+    split = ["train"] * 40 + ["test"] * 30 + ["validation"] * 30
+    one = save(reviews(100).assign(split=split), tmp_path / "one.csv")
     assert list(data.own_reviews(one, 1)) == ["train", "validation", "test"]
 
 
@@ -61,7 +61,7 @@ def bad_files():
         "row 8: the label is 'mixed'": third,
         "1 empty reviews, the first in row 5": blank,
         "is empty: it has columns but no rows": frame.head(0),
-        "at least 10 of each": frame[frame["label"] == "negative"],
+        "at least 15 of each": frame[frame["label"] == "negative"],
     }
 
 
@@ -124,3 +124,5 @@ def test_similar_pairs_finds_edited_copies_only():
         [edited, "a film about ships and men and more"], others, threshold=0.6
     )
     assert pairs[["text", "other"]].values.tolist() == [[0, 0]]
+    alone = data.similar_pairs([*others, edited, others[1]], threshold=0.6)
+    assert alone[["text", "other"]].values.tolist() == [[4, 0], [5, 1]]

@@ -135,11 +135,11 @@ def test_tokens_processed_by_hand():
 def test_precision_follows_the_gpu(monkeypatch, capability, expected):
     monkeypatch.setattr(profiles, "_has_cuda", lambda: True)
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: capability)
-    assert training.precision(PROFILES["quick"]) == {
-        "fp16": expected == "fp16",
-        "bf16": expected == "bf16",
-    }
-    assert not any(training.precision(PROFILES["sample"]).values())
+    found = training.device_settings(PROFILES["quick"])
+    assert (found["fp16"], found["bf16"]) == (expected == "fp16", expected == "bf16")
+    assert found["dataloader_pin_memory"] and not found["use_cpu"]
+    cpu = training.device_settings(PROFILES["sample"])
+    assert cpu.pop("use_cpu") and not any(cpu.values())
 
 
 def test_curves():
