@@ -35,8 +35,9 @@ class _Client(NotebookClient):
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
-        if content.get("name") == "stderr" and content.get("text", "").strip():
-            print(content["text"].rstrip(), file=sys.stderr, flush=True)
+        text = content.get("text", "").strip() if content.get("name") == "stderr" else ""
+        if text and "[transformers]" not in text:  # its notices stay in the executed copy
+            print(text, file=sys.stderr, flush=True)
         bar = _BAR.search(content.get("data", {}).get("text/html", ""))
         if bar and time.monotonic() - self._shown > 10:
             self._shown = time.monotonic()
@@ -66,7 +67,6 @@ def quiet() -> dict[str, str]:
         "HF_DATASETS_DISABLE_PROGRESS_BARS": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "TRANSFORMERS_VERBOSITY": "error",  # or each fresh classifier is reported as missing
     }
 
 
