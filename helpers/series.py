@@ -108,6 +108,9 @@ def run(stems, store: str | None = None) -> None:
 
 def _execute(path: Path, store: str | None) -> None:
     notebook = nbformat.read(path, as_version=4)
+    code_cells = [cell for cell in notebook.cells if cell.cell_type == "code"]
+    for cell in code_cells:
+        cell.update(execution_count=None, outputs=[])
     client = _Client(
         notebook,
         timeout=CELL_TIMEOUT,
@@ -124,7 +127,7 @@ def _execute(path: Path, store: str | None) -> None:
         detail = (
             error.evalue if error.ename == "TutorialError" else f"{error.ename}: {error.evalue}"
         )
-        count = max((cell.get("execution_count") or 0) for cell in notebook.cells)
+        count = max((cell.execution_count or 0) for cell in code_cells)
         raise TutorialError(f"{path.name} stopped in its code cell {count}. {detail}") from None
     except DeadKernelError:
         raise TutorialError(
@@ -134,9 +137,8 @@ def _execute(path: Path, store: str | None) -> None:
     if store == "notebooks":
         notebook.metadata.pop("widgets", None)
         notebook.metadata["language_info"] = {"name": "python"}
-        for cell in notebook.cells:  # warnings and progress bars differ from run to run
-            if cell.cell_type == "code":
-                cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
+        for cell in code_cells:  # warnings and progress bars differ from run to run
+            cell.outputs = [out for out in cell.outputs if out.get("name") != "stderr"]
         nbformat.write(notebook, path)
     elif store == "artifacts":
         target = artifacts.folder() / "notebooks" / path.name

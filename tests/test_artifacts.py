@@ -127,10 +127,10 @@ def test_a_failing_notebook_is_named(fresh, monkeypatch):
             "source": code,
             "metadata": {},
             "outputs": [],
-            "execution_count": None,
+            "execution_count": 7,  # of the stored run, which must not be taken for this one's
             "id": name,
         }
-        for name, code in (("a", "1"), ("b", "raise ValueError('no luck')"))
+        for name, code in (("a", "1"), ("b", "raise ValueError('no luck')"), ("c", "3"))
     ]
     notebook = {"cells": cells, "metadata": {}, "nbformat": 4, "nbformat_minor": 5}
     (fresh / "01_data.ipynb").write_text(json.dumps(notebook))
