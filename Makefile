@@ -10,7 +10,7 @@ export TUTORIAL_PROFILE ?= sample
 export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help run test lab app refresh lint lock badges clean
+.PHONY: help run test sample-report lab app refresh lint lock badges clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -28,11 +28,14 @@ test: .venv/installed  ## every test, the notebooks under nbval included
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	$(PY) -m pytest --nbval --cov=helpers --cov-report=term --durations=8 tests notebooks
 
+sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]
+	$(PY) tests/sample_report.py $(REAL)
+
 lab: .venv/installed  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 app: .venv/installed  ## serve the trained model in the Streamlit app
-	.venv/bin/streamlit run helpers/space/app.py --browser.gatherUsageStats false
+	.venv/bin/streamlit run helpers/space/app.py --server.address localhost --browser.gatherUsageStats false
 
 refresh: .venv/installed  ## re-execute the notebooks, store their outputs, rewrite README's table
 	.venv/bin/ruff check --fix . && .venv/bin/ruff format .
