@@ -47,7 +47,7 @@ def test_require_runs_what_is_missing_in_order(fresh, monkeypatch, capsys):
     monkeypatch.setattr(series, "run", lambda stems: ran.extend(stems))
     artifacts.require("04_evaluation")
     assert ran == ["01_data", "02_tokenization", "03_training"]
-    assert "about 5 min" in capsys.readouterr().err
+    assert "about 4 min" in capsys.readouterr().err
     for name in ("splits", "baselines", "tokenized"):
         make(name)
     ran.clear()
