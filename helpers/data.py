@@ -179,6 +179,20 @@ def similar_pairs(texts, others=None, threshold: float = 0.8) -> pd.DataFrame:
     return pairs.sort_values("text").reset_index(drop=True)
 
 
+def contrast_pairs(test, profile: Profile) -> pd.DataFrame:
+    """The embedded test reviews' minimal edits with the opposite label; empty for other data.
+
+    Columns `text`, `label` (0 or 1), and `row`, the place of the unedited review in `test`.
+    """
+    pairs = pd.read_csv(artifacts.EMBEDDED.parent / "contrast_pairs.csv")
+    if profile.data or profile.dataset:
+        pairs = pairs[:0]
+    rows = {name: row for row, name in enumerate(test["id"][:])} if len(pairs) else {}
+    pairs = pairs[pairs["id"].isin(list(rows))]
+    labels = pairs["label"].map(LABELS.index).astype(int)
+    return pairs.assign(label=labels, row=pairs["id"].map(rows).astype(int)).reset_index(drop=True)
+
+
 def save_splits(splits) -> None:
     """Store a `DatasetDict` as the artifact that the other notebooks read, one Parquet a split."""
     with artifacts.write("splits") as folder:

@@ -5,10 +5,13 @@ from dataclasses import dataclass
 import datasets
 import evaluate
 import numpy as np
-from scipy.stats import binomtest, bootstrap
+import pandas as pd
+from scipy.optimize import minimize_scalar
+from scipy.special import log_softmax
+from scipy.stats import binomtest, bootstrap, norm
 from sklearn import metrics
 
-from helpers import TutorialError, profiles
+from helpers import TutorialError, ledger, profiles
 from helpers.profiles import Profile
 
 METRICS = {
@@ -80,10 +83,7 @@ def compare(labels, first, second, seed: int, resamples: int = 9_999) -> PairedD
             f"A paired comparison needs predictions for the same reviews: got {labels.shape} "
             f"labels, {first.shape} and {second.shape} predictions."
         )
-    if len(labels) < 30:
-        raise TutorialError(
-            f"{len(labels)} reviews are too few for an interval to mean anything: use 30 or more."
-        )
+    _enough(labels)
     gain = (first == labels).astype(float) - (second == labels)
     only_first, only_second = int((gain > 0).sum()), int((gain < 0).sum())
     if only_first + only_second == 0:
@@ -98,3 +98,173 @@ def compare(labels, first, second, seed: int, resamples: int = 9_999) -> PairedD
         only_second=only_second,
         p_value=float(binomtest(only_first, only_first + only_second).pvalue),
     )
+
+
+def _enough(labels) -> None:
+    if len(labels) < 30:
+        raise TutorialError(
+            f"{len(labels)} reviews are too few for an interval to mean anything: use 30 or more."
+        )
+
+
+def check_scores(labels, scores) -> None:
+    """Refuse what no score of two labels can be computed from.
+
+    `labels` has shape (n,), `scores` (probabilities or logits) shape (n,) or (n, 2).
+
+    Raises
+    ------
+    TutorialError
+        If the two differ in length, hold fewer than 30 reviews or one label only, or if a score is
+        not a number.
+    """
+    labels, scores = np.asarray(labels), np.asarray(scores)
+    if len(labels) != len(scores):
+        raise TutorialError(f"There are {len(labels)} labels and {len(scores)} scores.")
+    _enough(labels)
+    if len(np.unique(labels)) < 2:
+        raise TutorialError(
+            f"All {len(labels)} reviews have the label {labels[0]}: a score needs both labels. "
+            "Check the file's column of labels."
+        )
+    broken = np.flatnonzero(~np.isfinite(scores.reshape(len(scores), -1)).all(axis=1))
+    if len(broken):
+        raise TutorialError(
+            f"{len(broken)} reviews have scores that are not numbers, the first is review "
+            f"{broken[0]}: training diverged. Lower the learning rate and run 03_training again."
+        )
+
+
+def metric_intervals(labels, positive, seed: int, resamples: int = 1_000) -> pd.DataFrame:
+    """Accuracy, macro F1, MCC and ROC AUC, each with a 95 % percentile bootstrap interval.
+
+    Parameters
+    ----------
+    labels : array of int, shape (n,)
+    positive : array of float, shape (n,)
+        The probability of the positive label.
+
+    Returns
+    -------
+    pandas.DataFrame
+        One row a metric; columns `value`, `low`, `high`.
+    """
+    labels, positive = np.asarray(labels), np.asarray(positive)
+    check_scores(labels, positive)
+    score = {
+        "accuracy": lambda y, p: np.mean(y == (p >= 0.5)),
+        "macro F1": lambda y, p: metrics.f1_score(y, p >= 0.5, average="macro", zero_division=0),
+        "MCC": lambda y, p: metrics.matthews_corrcoef(y, p >= 0.5),
+        "ROC AUC": metrics.roc_auc_score,
+    }
+    rows = {}
+    for name, metric in score.items():
+        ends = bootstrap(
+            (labels, positive),
+            metric,
+            paired=True,
+            vectorized=False,
+            n_resamples=resamples,
+            method="percentile",
+            rng=seed,
+        ).confidence_interval
+        rows[name] = {"value": metric(labels, positive), "low": ends.low, "high": ends.high}
+    return pd.DataFrame(rows).T
+
+
+def reviews_needed(disagreement: float, difference: float, power: float = 0.8) -> int:
+    """How many reviews a paired test needs to see a `difference` in accuracy at the 5 % level.
+
+    `disagreement` is the share of reviews on which just one of the systems is right. The normal
+    approximation for McNemar's test (Connor, 1987, Biometrics 43).
+    """
+    if not 0 < difference <= disagreement <= 1:
+        raise TutorialError(
+            f"A difference of {difference} needs systems that disagree at least so often: got "
+            f"{disagreement}."
+        )
+    spread = np.sqrt(disagreement - difference**2)
+    wanted = norm.ppf(0.975) * np.sqrt(disagreement) + norm.ppf(power) * spread
+    return int(np.ceil((wanted / difference) ** 2))
+
+
+def slices(labels, predictions, masks: dict) -> pd.DataFrame:
+    """Accuracy with its interval in parts of the reviews; parts without a review are left out.
+
+    `masks` maps a name to an array of bool of shape (n,). The column `note` warns where fewer than
+    50 reviews leave the interval wide.
+    """
+    labels, predictions = np.asarray(labels), np.asarray(predictions)
+    rows = {}
+    for name, mask in masks.items():
+        mask = np.asarray(mask, bool)
+        if mask.any():
+            score = ledger.score(labels[mask], predictions[mask])
+            low, high = score["interval"]
+            rows[name] = {
+                "n": score["n"],
+                "accuracy": f"{score['accuracy']:.2f}",
+                "95 % interval": f"{low:.2f} to {high:.2f}",
+                "note": "few" if score["n"] < 50 else "",
+            }
+    return pd.DataFrame(rows).T.rename_axis("reviews")
+
+
+def reliability(labels, positive, bins: int = 10) -> pd.DataFrame:
+    """Stated confidence beside the share of right answers, in `bins` equal steps of confidence.
+
+    Confidence is the probability of the label that is answered, from 0.5 to 1. Columns
+    `confidence`, `accuracy` and `n`; empty bins are left out.
+    """
+    labels, positive = np.asarray(labels), np.asarray(positive)
+    confidence = np.maximum(positive, 1 - positive)
+    right = (positive >= 0.5) == labels
+    step = np.minimum(((confidence - 0.5) * 2 * bins).astype(int), bins - 1)
+    table = pd.DataFrame({"confidence": confidence, "accuracy": right, "n": 1, "step": step})
+    return table.groupby("step").agg({"confidence": "mean", "accuracy": "mean", "n": "sum"})
+
+
+def expected_calibration_error(labels, positive, bins: int = 10) -> float:
+    """How far stated confidence is from the share of right answers, on average over reviews.
+
+    Naeini et al., 2015 (AAAI), as used by Guo et al., 2017 (arXiv:1706.04599).
+    """
+    table = reliability(labels, positive, bins)
+    gap = (table["confidence"] - table["accuracy"]).abs()
+    return float((gap * table["n"]).sum() / table["n"].sum())
+
+
+def fit_temperature(labels, logits) -> float:
+    """The temperature that makes `logits`, of shape (n, 2), most probable for `labels`.
+
+    Guo et al., 2017 (arXiv:1706.04599): dividing the logits by it changes no prediction.
+    """
+    labels, logits = np.asarray(labels), np.asarray(logits, float)
+    check_scores(labels, logits)
+
+    def loss(log_temperature):
+        scaled = log_softmax(logits / np.exp(log_temperature), axis=1)
+        return -scaled[np.arange(len(labels)), labels].mean()
+
+    return float(np.exp(minimize_scalar(loss, bounds=(-3, 3), method="bounded").x))
+
+
+def fold_temperature(model, temperature: float) -> None:
+    """Divide the classifier's last layer by `temperature`, in place: the logits come out scaled."""
+    import torch
+
+    with torch.no_grad():
+        model.classifier.weight /= temperature
+        model.classifier.bias /= temperature
+
+
+def risk_coverage(labels, positive) -> tuple[np.ndarray, np.ndarray]:
+    """Coverage and error when only the most confident share of the reviews is answered.
+
+    Returns two arrays of shape (n,): the share answered, and the share of errors among those.
+    """
+    labels, positive = np.asarray(labels), np.asarray(positive)
+    order = np.argsort(-np.maximum(positive, 1 - positive), kind="stable")
+    wrong = ((positive >= 0.5) != labels)[order]
+    answered = np.arange(1, len(labels) + 1)
+    return answered / len(labels), wrong.cumsum() / answered

@@ -63,7 +63,8 @@ def record(
 ) -> dict:
     """Score `predictions` and keep the row, replacing an earlier one for that system and split.
 
-    `seconds` is the time to fit, `parameters` the number of weights fitted.
+    `seconds` is the time to fit, `parameters` the number of weights fitted. The row also counts how
+    often its system was scored on its split: more than once on test is once too often.
     """
     profile = profiles.current()
     row = {
@@ -78,7 +79,9 @@ def record(
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
     }
-    kept = [r for r in rows() if (r["system"], r["split"]) != (system, split)]
+    before = [r for r in rows() if (r["system"], r["split"]) == (system, split)]
+    row["times_scored"] = 1 + sum(r.get("times_scored", 1) for r in before)
+    kept = [r for r in rows() if r not in before]
     path().parent.mkdir(parents=True, exist_ok=True)
     content = {"made_from": artifacts.fingerprint(), "rows": [*kept, row]}
     with tempfile.NamedTemporaryFile("w", dir=path().parent, suffix=".tmp", delete=False) as file:

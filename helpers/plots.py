@@ -128,3 +128,52 @@ def confusion(ax, matrix, labels) -> None:
     ax.set_xlabel("predicted")
     ax.set_ylabel("true")
     ax.grid(visible=False)
+
+
+def reliability(ax, tables) -> None:
+    """Accuracy over stated confidence, a line for each name in `tables`, beside the ideal diagonal.
+
+    Each table has columns `confidence` and `accuracy`, one row a bin.
+    """
+    ax.plot([0.5, 1], [0.5, 1], color=GREY, linestyle=":", label="ideal")
+    for (name, table), style in zip(tables.items(), ("s--", "o-"), strict=False):
+        ax.plot(table["confidence"], table["accuracy"], style, label=name)
+    ax.set(xlabel="stated confidence", ylabel="share of right answers", xlim=(0.5, 1.01))
+    ax.legend(frameon=False)
+
+
+def risk_coverage(ax, coverage, risk, chosen) -> None:
+    """Errors among the answered reviews over the share answered; a line at the `chosen` share."""
+    ax.plot(coverage, risk, color=BLUE)
+    ax.axvline(chosen, color=ORANGE, linestyle="--")
+    ax.set(xlabel="share of reviews answered, most confident first", ylabel="share of errors")
+    ax.xaxis.set_major_formatter("{x:.0%}")
+    ax.yaxis.set_major_formatter("{x:.0%}")
+
+
+def tokens(ax, pieces, weights, width=86) -> None:
+    """Write tokens line by line on a background that shows their weight: blue for, orange against.
+
+    `weights` has shape (n_tokens,), positive where a token speaks for the positive label. The text
+    of a token that speaks against it is underlined, for readers who can't tell the colours.
+    """
+    strongest = max(np.abs(weights).max(), 1e-12)
+    column = row = 0
+    for piece, weight in zip(pieces, weights, strict=True):
+        text = piece.removeprefix("##")
+        column += 0 if piece.startswith("##") or not column else 1
+        if column + len(text) > width:
+            column, row = 0, row + 1
+        color = BLUE if weight > 0 else ORANGE
+        box = {
+            "facecolor": color,
+            "alpha": 0.75 * abs(weight) / strongest,
+            "linewidth": 0,
+            "pad": 1,
+        }
+        ax.text(column, -row, text, family="monospace", fontsize=9, bbox=box)
+        if weight < -0.2 * strongest:
+            ax.plot([column, column + len(text)], [-row - 0.3] * 2, color="black", linewidth=1)
+        column += len(text)
+    ax.set(xlim=(0, width), ylim=(-row - 0.8, 1))
+    ax.axis("off")

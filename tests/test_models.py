@@ -5,7 +5,14 @@ import shutil
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, BertModel
+from scipy.special import softmax
+from transformers import (
+    AutoModel,
+    AutoTokenizer,
+    BertModel,
+    DistilBertConfig,
+    DistilBertForSequenceClassification,
+)
 
 from helpers import (
     TutorialError,
@@ -105,7 +112,8 @@ def test_paired_interval_covers():
         first, second = (rng.random((2, 200)) < [[0.15], [0.25]]).astype(int)
         low, high = evaluation.compare(labels, first, second, seed, resamples=400).interval
         held += low <= 0.10 <= high
-    assert 0.92 <= held / 500 <= 0.98
+    print(f"{held / 500:.3f} of the intervals hold the true difference")
+    assert 0.93 <= held / 500 <= 0.97
 
 
 def test_comparisons_that_make_no_sense():
@@ -114,6 +122,85 @@ def test_comparisons_that_make_no_sense():
     with pytest.raises(TutorialError, match="use 30 or more"):
         evaluation.compare([0] * 29, [0] * 29, [1] * 29, 0)
     assert evaluation.compare([0] * 30, [0] * 30, [0] * 30, 0).p_value == 1
+
+
+def simulated(n=400, seed=0):
+    """Labels, and logits that are twice as large as they should be."""
+    rng = np.random.default_rng(seed)
+    margin = rng.normal(0, 2, n)
+    labels = (rng.random(n) < 1 / (1 + np.exp(-margin))).astype(int)
+    return labels, np.column_stack([-margin, margin])
+
+
+def test_metric_intervals():
+    labels, logits = simulated()
+    positive = softmax(logits, axis=1)[:, 1]
+    table = evaluation.metric_intervals(labels, positive, seed=0, resamples=200)
+    assert table.loc["accuracy", "value"] == np.mean(labels == (positive >= 0.5))
+    assert (table["low"] < table["value"]).all() and (table["value"] < table["high"]).all()
+    perfect = evaluation.metric_intervals(labels, labels.astype(float), seed=0, resamples=50)
+    assert (perfect["value"] == 1).all()
+
+
+def test_reviews_needed_by_hand():
+    # (1.95996 * sqrt(0.1) + 0.84162 * sqrt(0.1 - 0.0025)) ** 2 / 0.05 ** 2, worked by hand
+    assert evaluation.reviews_needed(0.1, 0.05) == 312
+    with pytest.raises(TutorialError, match="disagree at least so often"):
+        evaluation.reviews_needed(0.01, 0.05)
+
+
+def test_calibration_error_by_hand():
+    # Ten answers at 0.9 of which seven are right, ten at 0.6 of which six are right.
+    positive = np.array([0.9] * 10 + [0.4] * 10)
+    labels = np.array([1] * 7 + [0] * 3 + [0] * 6 + [1] * 4)
+    assert evaluation.expected_calibration_error(labels, positive) == pytest.approx(0.1)
+    table = evaluation.reliability(labels, positive)
+    assert table["n"].tolist() == [10, 10] and table["accuracy"].tolist() == [0.6, 0.7]
+
+
+def test_temperature_is_found_and_folds_exactly():
+    labels, logits = simulated(4_000)
+    temperature = evaluation.fit_temperature(labels, logits)
+    assert temperature == pytest.approx(2, rel=0.1)
+    before = softmax(logits, axis=1)[:, 1]
+    after = softmax(logits / temperature, axis=1)[:, 1]
+    error = evaluation.expected_calibration_error
+    assert error(labels, after) < error(labels, before)
+    config = DistilBertConfig(vocab_size=50, dim=16, hidden_dim=32, n_layers=1, n_heads=2)
+    model = DistilBertForSequenceClassification(config).eval()
+    ids = torch.arange(1, 21).reshape(2, 10)
+    with torch.inference_mode():
+        expected = (model(input_ids=ids).logits / temperature).softmax(-1)
+        evaluation.fold_temperature(model, temperature)
+        found = model(input_ids=ids).logits.softmax(-1)
+    assert torch.allclose(found, expected, atol=1e-5)
+
+
+def test_risk_coverage_by_hand():
+    coverage, risk = evaluation.risk_coverage([1, 1, 0, 0], [0.9, 0.6, 0.8, 0.3])
+    assert coverage.tolist() == [0.25, 0.5, 0.75, 1]
+    assert risk.tolist() == pytest.approx([0, 1 / 2, 1 / 3, 1 / 4])
+
+
+def test_slices_warn_where_few():
+    labels = np.array([0, 1] * 50)
+    masks = {"all": labels >= 0, "few": np.arange(100) < 10, "none": labels > 1}
+    table = evaluation.slices(labels, labels, masks)
+    assert table["n"].to_dict() == {"all": 100, "few": 10}
+    assert table["note"].to_dict() == {"all": "", "few": "few"}
+
+
+def test_scores_that_make_no_sense():
+    labels = np.array([0, 1] * 20)
+    broken = np.full((40, 2), np.nan)
+    for given, scores, message in (
+        (labels, np.ones(39), "40 labels and 39 scores"),
+        (labels[:20], np.ones(20), "use 30 or more"),
+        (np.ones(40, int), np.ones(40), "All 40 reviews have the label 1"),
+        (labels, broken, "40 reviews have scores that are not numbers"),
+    ):
+        with pytest.raises(TutorialError, match=message):
+            evaluation.check_scores(given, scores)
 
 
 def test_truncation_by_hand():

@@ -25,6 +25,7 @@ def test_ledger_is_complete(rows):
     for row in rows.values():
         assert row["interval"][0] <= row["accuracy"] <= row["interval"][1]
         assert row["seed"] == 42
+        assert row["times_scored"] == 1, "scored more than once"
         assert set(row["versions"]) >= {"torch", "transformers", "datasets", "evaluate"}
     assert rows["fine-tuned", "validation"]["parameters"] > 20_000_000
     assert rows["fine-tuned", "validation"]["seconds"] > 0

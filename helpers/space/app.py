@@ -12,7 +12,7 @@ import torch
 from huggingface_hub import ModelCard
 from transformers import AutoModelForSequenceClassification, AutoTokenizer
 
-NOT_SURE = 0.60  # below this probability for either label the app says so
+NOT_SURE = 0.60  # the app says so below this probability, unless the model brings its own limit
 EXAMPLES = {
     "A plain one": "Tender, funny and beautifully acted. I smiled all the way home.",
     "A negation": "Not a single scene worked for me, and nobody behind me laughed.",
@@ -85,8 +85,9 @@ if st.button("Classify", type="primary") or review.strip():
         positive, cut = predict(review, tokenizer, model)
         sentiment = "positive" if positive >= 0.5 else "negative"
         confidence = max(positive, 1 - positive)
+        limit = getattr(model.config, "not_sure_below", NOT_SURE)  # set by 04_evaluation
         st.subheader(
-            sentiment.capitalize() if confidence >= NOT_SURE else f"Not sure, perhaps {sentiment}"
+            sentiment.capitalize() if confidence >= limit else f"Not sure, perhaps {sentiment}"
         )
         st.progress(positive, text=f"probability of positive: {positive:.0%}")
         if cut:
