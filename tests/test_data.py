@@ -4,7 +4,7 @@ import pandas as pd
 import pytest
 from datasets import Dataset
 
-from helpers import TutorialError, data, profiles
+from helpers import TutorialError, artifacts, data, profiles
 
 
 def reviews(n=40):
@@ -109,6 +109,18 @@ def test_subsample_keeps_the_proportion_of_labels():
     assert part["label"][:] == data.subsample(rows, 100, seed=3)["label"][:]
     assert len(data.subsample(rows, 399, seed=3)) == 399
     assert len(data.subsample(rows, None, seed=3)) == 400
+
+
+def test_contrast_pairs_are_found_in_test_or_there_are_none():
+    test = Dataset.from_pandas(pd.read_csv(artifacts.EMBEDDED).query("split == 'test'"))
+    pairs = data.contrast_pairs(test, profiles.PROFILES["sample"])
+    assert len(pairs) == 150 and set(pairs["label"]) == {0, 1}
+    labels = [data.LABELS.index(name) for name in test["label"][:]]
+    assert all(
+        labels[row] != label for row, label in zip(pairs["row"], pairs["label"], strict=True)
+    )
+    other = data.contrast_pairs(Dataset.from_dict({"text": ["x"]}), profiles.PROFILES["quick"])
+    assert len(other) == 0 and "row" in other
 
 
 def test_similar_pairs_finds_edited_copies_only():
