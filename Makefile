@@ -10,7 +10,7 @@ export TUTORIAL_PROFILE ?= sample
 export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help run test sample-report lab app refresh lint lock badges clean
+.PHONY: help run test browser test-space sample-report lab app refresh lint lock badges clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -27,6 +27,12 @@ run: .venv/installed  ## execute the series and print the results
 test: .venv/installed  ## every test, the notebooks under nbval included
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 	$(PY) -m pytest --nbval --cov=helpers --cov-report=term --durations=8 tests notebooks
+
+browser:  ## install Debian's Chromium, which the app's browser tests drive
+	apt-get install --yes chromium || sudo apt-get install --yes chromium
+
+test-space: .venv/installed  ## the app in an environment that holds only the Space's packages (minutes)
+	TUTORIAL_SPACE_VENV=1 $(PY) -m pytest tests/test_app.py -k runs_alone
 
 sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]
 	$(PY) tests/sample_report.py $(REAL)

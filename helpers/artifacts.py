@@ -19,7 +19,7 @@ WRITES = {
     "01_data": ("splits", "baselines"),
     "02_tokenization": ("tokenized",),
     "03_training": ("model", "frozen_features"),
-    "04_evaluation": ("predictions", "calibrated"),
+    "04_evaluation": ("predictions", "calibrated", "evaluation"),
     "05_hub_deployment": (),
 }
 READS = {
@@ -27,7 +27,7 @@ READS = {
     "02_tokenization": ("splits", "baselines"),
     "03_training": ("splits", "tokenized"),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
-    "05_hub_deployment": ("splits", "predictions", "calibrated"),
+    "05_hub_deployment": ("splits", "calibrated", "evaluation"),
 }
 MANIFEST = "artifact.json"
 EMBEDDED = ROOT / "helpers" / "sample" / "reviews.csv"

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 from scipy.optimize import minimize_scalar
 from scipy.special import log_softmax
-from scipy.stats import binomtest, bootstrap, norm
+from scipy.stats import binomtest, bootstrap, norm, rankdata
 from sklearn import metrics
 
 from helpers import TutorialError, ledger, profiles
@@ -135,7 +135,7 @@ def check_scores(labels, scores) -> None:
         )
 
 
-def metric_intervals(labels, positive, seed: int, resamples: int = 1_000) -> pd.DataFrame:
+def metric_intervals(labels, positive, seed: int, resamples: int = 9_999) -> pd.DataFrame:
     """Accuracy, macro F1, MCC and ROC AUC, each with a 95 % percentile bootstrap interval.
 
     Parameters
@@ -151,25 +151,62 @@ def metric_intervals(labels, positive, seed: int, resamples: int = 1_000) -> pd.
     """
     labels, positive = np.asarray(labels), np.asarray(positive)
     check_scores(labels, positive)
-    score = {
-        "accuracy": lambda y, p: np.mean(y == (p >= 0.5)),
-        "macro F1": lambda y, p: metrics.f1_score(y, p >= 0.5, average="macro", zero_division=0),
-        "MCC": lambda y, p: metrics.matthews_corrcoef(y, p >= 0.5),
-        "ROC AUC": metrics.roc_auc_score,
-    }
     rows = {}
-    for name, metric in score.items():
+    for name, metric in _RESAMPLED.items():
         ends = bootstrap(
             (labels, positive),
             metric,
             paired=True,
-            vectorized=False,
+            vectorized=True,
             n_resamples=resamples,
             method="percentile",
+            batch=500,
             rng=seed,
         ).confidence_interval
-        rows[name] = {"value": metric(labels, positive), "low": ends.low, "high": ends.high}
+        value = float(metric(labels, positive))
+        rows[name] = {"value": value, "low": float(ends.low), "high": float(ends.high)}
     return pd.DataFrame(rows).T
+
+
+# Metrics of labels and probabilities along an axis, for thousands of resamples at once: the same
+# values as scikit-learn's, which takes one resample at a time.
+
+
+def _accuracy(labels, positive, axis=-1):
+    return np.mean(labels == (positive >= 0.5), axis=axis)
+
+
+def _macro_f1(labels, positive, axis=-1):
+    answers = positive >= 0.5
+    found = []
+    for label in (0, 1):
+        hits = ((labels == label) & (answers == label)).sum(axis)
+        called = (labels == label).sum(axis) + (answers == label).sum(axis)
+        found.append(2 * hits / np.maximum(called, 1))
+    return np.mean(found, axis=0)
+
+
+def _mcc(labels, positive, axis=-1):
+    answers = positive >= 0.5
+    share, called = np.mean(labels, axis), np.mean(answers, axis)
+    spread = np.sqrt(share * (1 - share) * called * (1 - called))
+    together = np.mean(labels * answers, axis) - share * called
+    return np.divide(together, spread, out=np.zeros_like(spread), where=spread > 0)
+
+
+def _roc_auc(labels, positive, axis=-1):
+    n_positive = labels.sum(axis)
+    pairs = n_positive * (labels.shape[axis] - n_positive)
+    above = (rankdata(positive, axis=axis) * labels).sum(axis) - n_positive * (n_positive + 1) / 2
+    return np.divide(above, pairs, out=np.full(np.shape(pairs), 0.5), where=pairs > 0)
+
+
+_RESAMPLED = {
+    "accuracy": _accuracy,
+    "macro F1": _macro_f1,
+    "MCC": _mcc,
+    "ROC AUC": _roc_auc,
+}
 
 
 def reviews_needed(disagreement: float, difference: float, power: float = 0.8) -> int:

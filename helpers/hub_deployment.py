@@ -5,6 +5,7 @@ import os
 import sys
 
 from helpers import TutorialError, artifacts
+from helpers.profiles import Profile
 
 
 def connect(rehearse: bool) -> str:
@@ -43,6 +44,24 @@ def connect(rehearse: bool) -> str:
     where = "the rehearsal Hub, on this machine only" if rehearse else "the Hugging Face Hub"
     print(f"Connected to {where}, as {account['name']}.")
     return account["name"]
+
+
+def training_data(profile: Profile) -> str:
+    """What the model card says of the reviews: where they come from, and what that means."""
+    if profile.data:
+        return f"Data: {profile.source}, the author's own reviews."
+    if profile.dataset:
+        rows = f"{profile.train_size:,} reviews" if profile.train_size else "the reviews"
+        return (
+            f"Data: {rows} of the train split of `{profile.dataset}` (Maas et al., 2011), without "
+            "those that stand in its test split too; scores are on the official test split"
+            f"{f', a balanced part of {profile.test_size:,}' if profile.test_size else ''}."
+        )
+    return (
+        "Data: 1,000 film reviews invented for a tutorial, of films that do not exist. They were "
+        "revised with the scores of the baseline and of the fine-tuned model in view: the gap "
+        "between the two is partly made, and the scores hold for these reviews only."
+    )
 
 
 def _start_rehearsal() -> None:

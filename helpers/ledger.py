@@ -140,7 +140,11 @@ def table(split: str, systems=SYSTEMS) -> pd.DataFrame:
 
 def markdown(split: str, systems=SYSTEMS) -> str:
     """The same table in Markdown, for README and the model card."""
-    frame = table(split, systems)
+    return to_markdown(table(split, systems))
+
+
+def to_markdown(frame: pd.DataFrame) -> str:
+    """A table in Markdown, its index as the first column."""
     lines = [f"| {frame.index.name} | " + " | ".join(frame.columns) + " |"]
     lines += ["| --- " * (len(frame.columns) + 1) + "|"]
     lines += [

@@ -1,13 +1,10 @@
 """A rehearsal Hub on 127.0.0.1 that the unmodified `huggingface_hub` client talks to.
 
-It speaks the part of the Hub's HTTP protocol that publishing needs: repositories for models, data
-sets and Spaces; commits with history; LFS uploads streamed to disk; downloads with ranges; tokens
-with roles. It is for rehearsal and tests: it listens on the loopback address only, and its
-accounts are made up.
+It speaks the part of the Hub's HTTP protocol that publishing needs: models, data sets and Spaces;
+commits with history; LFS uploads; downloads with ranges; tokens with roles; and a page for each
+repository. It is for rehearsal and tests: its accounts are made up, and nothing is ever run.
 """
 
-import base64
-import hashlib
 import json
 import os
 import re
@@ -16,605 +13,383 @@ import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
+from urllib.parse import parse_qs, quote, unquote
+
+import uvicorn
+from markdown_it import MarkdownIt
+from starlette import applications, concurrency, requests, routing
+from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
 
 from helpers import ROOT, TutorialError
+from helpers.hub_store import (
+    FREE_USER,
+    KINDS,
+    PART,
+    PARTS,
+    SDKS,
+    USER,
+    HubError,
+    Store,
+    at,
+    card_errors,
+    history,
+    is_large,
+    listing,
+    literal,
+    need,
+    setting,
+    strict_json,
+)
 
-USER = "rehearsal"
-TOKENS = {"rehearsal-write": "write", "rehearsal-read": "read"}
-KINDS = ("models", "datasets", "spaces")
-LFS_OVER = 5 * 2**20  # bytes; smaller files travel inside the commit unless binary by their suffix
-LFS_SUFFIXES = {".safetensors", ".bin", ".parquet", ".onnx", ".pt"}
-PART = 32 * 2**20  # bytes in one part of a multipart upload
-
-
-def now() -> str:
-    """The time in UTC, as the Hub writes it."""
-    return datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-
-
-class HubError(Exception):
-    """An answer that the client turns into an exception of its own."""
-
-    def __init__(self, status: int, message: str, code: str | None = None):
-        super().__init__(message)
-        self.status, self.message, self.code = status, message, code
-
-
-@dataclass
-class Store:
-    """Repositories, commits and objects in a folder; every change is one file moved into place."""
-
-    folder: Path
-
-    def __post_init__(self):
-        self.objects = self.folder / "objects"
-        self.objects.mkdir(parents=True, exist_ok=True)
-        self.lock = threading.RLock()
-
-    def repositories(self) -> Iterator[tuple[str, str]]:
-        """Kind and id of each repository."""
-        for kind in KINDS:
-            for file in sorted((self.folder / kind).glob("*/*/repo.json")):
-                yield kind, f"{file.parent.parent.name}/{file.parent.name}"
-
-    def path(self, kind: str, repo: str) -> Path:
-        if kind not in KINDS or not re.fullmatch(r"[\w.-]+/[\w.-]+", repo) or ".." in repo:
-            raise HubError(404, f"No such repository: {repo}", "RepoNotFound")
-        return self.folder / kind / repo / "repo.json"
-
-    def load(self, kind: str, repo: str) -> dict:
-        try:
-            return json.loads(self.path(kind, repo).read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise HubError(404, f"Repository {repo} not found.", "RepoNotFound") from None
-
-    def save(self, kind: str, repo: str, state: dict) -> None:
-        path = self.path(kind, repo)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = path.with_suffix(".tmp")
-        partial.write_text(json.dumps(state), encoding="utf-8")
-        partial.replace(path)
-
-    def commit(self, kind: str, repo: str, lines: list[dict]) -> dict:
-        """Apply the lines of a commit, `{key, value}` each, and return the commit made."""
-        header = next(line["value"] for line in lines if line["key"] == "header")
-        with self.lock:
-            state = self.load(kind, repo)
-            parent = state["commits"][-1]
-            if header.get("parentCommit") not in (None, parent["id"]):
-                raise HubError(
-                    412, "The branch has moved on: parent_commit is not its newest commit."
-                )
-            tree = dict(parent["tree"])
-            for line in lines:
-                value, path = line["value"], line["value"].get("path", "")
-                if line["key"] != "header" and (path.startswith("/") or ".." in path.split("/")):
-                    raise HubError(400, f"A file can't be stored at {path!r}.")
-                if line["key"] == "file":
-                    content = value["content"]
-                    data = (
-                        base64.b64decode(content)
-                        if value["encoding"] == "base64"
-                        else content.encode()
-                    )
-                    tree[path] = self.put_blob(data)
-                elif line["key"] == "lfsFile":
-                    if not (self.objects / value["oid"]).is_file():
-                        raise HubError(
-                            400, f"{path} was never uploaded: upload it before committing."
-                        )
-                    tree[path] = {
-                        "oid": value["oid"],
-                        "size": self._size(value["oid"]),
-                        "lfs": True,
-                    }
-                elif line["key"] == "deletedFile":
-                    tree.pop(path, None)
-                elif line["key"] == "deletedFolder":
-                    tree = {
-                        k: v for k, v in tree.items() if not k.startswith(path.rstrip("/") + "/")
-                    }
-            made = self._commit(
-                header["summary"], header.get("description", ""), tree, parent["id"]
-            )
-            state["commits"].append(made)
-            self.save(kind, repo, state)
-        return made
-
-    def create(self, kind: str, repo: str, **settings) -> None:
-        """Make a repository with its first, empty commit; HTTP 409 if it exists."""
-        with self.lock:
-            if self.path(kind, repo).exists():
-                raise HubError(409, f"You already created this {kind[:-1]} repo: {repo}")
-            first = self._commit("initial commit", "", {}, None)
-            self.save(kind, repo, {"commits": [first], "variables": {}, "secrets": {}, **settings})
-
-    def publish(self, kind: str, repo: str, source: Path) -> None:
-        """Make `repo` of the files in the folder `source`: Parquet as a data set, for instance."""
-        self.create(kind, repo)
-        with self.lock:
-            state = self.load(kind, repo)
-            tree = {}
-            for file in sorted(path for path in source.rglob("*") if path.is_file()):
-                blob = self.put_blob(file.read_bytes())
-                if file.suffix in LFS_SUFFIXES:
-                    digest = hashlib.sha256(file.read_bytes()).hexdigest()
-                    shutil.copy(file, self.objects / digest)
-                    blob = {"oid": digest, "size": file.stat().st_size, "lfs": True}
-                tree[file.relative_to(source).as_posix()] = blob
-            state["commits"].append(self._commit("Add files", "", tree, state["commits"][-1]["id"]))
-            self.save(kind, repo, state)
-
-    def put_blob(self, data: bytes) -> dict:
-        """Store a small file under its git blob id."""
-        oid = hashlib.sha1(b"blob %d\0" % len(data) + data).hexdigest()
-        self._write(oid, data)
-        return {"oid": oid, "size": len(data), "lfs": False}
-
-    def _write(self, oid: str, data: bytes) -> None:
-        partial = self.objects / f"{oid}.tmp"
-        partial.write_bytes(data)
-        partial.replace(self.objects / oid)
-
-    def _size(self, oid: str) -> int:
-        return (self.objects / oid).stat().st_size
-
-    def adopt(self, partial: Path, oid: str) -> None:
-        """Take an uploaded file in under its sha256, after checking it."""
-        with open(partial, "rb") as stream:
-            found = hashlib.file_digest(stream, "sha256").hexdigest()
-        if found != oid:
-            partial.unlink()
-            raise HubError(400, f"The upload does not have the sha256 it claims ({oid}).")
-        partial.replace(self.objects / oid)
-
-    @staticmethod
-    def _commit(title: str, message: str, tree: dict, parent: str | None) -> dict:
-        made = {"title": title, "message": message, "date": now(), "tree": tree, "parent": parent}
-        return {"id": hashlib.sha1(json.dumps(made).encode()).hexdigest(), **made}
-
-    def at(self, kind: str, repo: str, revision: str) -> dict:
-        """The commit that `revision` names: the branch `main`, or a commit by its id's start."""
-        commits = self.load(kind, repo)["commits"]
-        if revision in ("main", "HEAD", "refs/heads/main"):
-            return commits[-1]
-        for commit in commits:
-            if len(revision) >= 7 and commit["id"].startswith(revision):
-                return commit
-        raise HubError(404, f"Revision {revision} not found in {repo}.", "RevisionNotFound")
+TOKENS = {"rehearsal-write": (USER, "write"), "rehearsal-read": (USER, "read")}
+TOKENS["rehearsal-free"] = (FREE_USER, "write")
+Publish = Mapping[tuple[str, str], Path]  # folders to publish, by the kind and id they get
+BODY_LIMIT = 2**28  # bytes of a request that are read into memory
+RUNTIME = {"stage": "STOPPED", "hardware": {"current": None, "requested": "cpu-basic"}}
+PAGE = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Rehearsal Hub</title><style>
+body {{ font: 1em sans-serif; max-width: 50em; margin: 2em auto }} pre {{ overflow: auto }}
+td, th {{ text-align: left; padding-right: 1em }} .note {{ background: #fff3cd; padding: .5em }}
+</style><p class="note"><a href="/">Rehearsal Hub</a>, for practice, on this machine only: nothing
+here is on the real Hugging Face Hub.</p>{}</html>"""
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; form-action 'none'"
+SAFE_HEADERS = {"Content-Security-Policy": POLICY, "X-Content-Type-Options": "nosniff"}
 
 
-def entry(path: str, blob: dict) -> dict:
-    """A file as the tree and paths-info endpoints describe it."""
-    item = {"type": "file", "path": path, "size": blob["size"], "oid": blob["oid"]}
-    if blob["lfs"]:
-        pointer = {"oid": blob["oid"], "sha256": blob["oid"], "size": blob["size"]}
-        item["lfs"] = pointer | {"pointerSize": 135}
-    return item
+def page(title: str, lines: list[str]) -> HTMLResponse:
+    """A page made of Markdown; HTML in it is shown, not used, and so are links to scripts."""
+    markdown = MarkdownIt("commonmark", {"html": False}).enable("table")
+    return HTMLResponse(PAGE.format(markdown.render("\n".join([f"# {literal(title)}", *lines]))))
 
 
-def front_matter(text: str) -> dict:
-    """The YAML block at the head of a card; ValueError if it is not a mapping."""
-    import yaml
+class Call:
+    """One request in the Hub's terms: who calls, and what they sent."""
 
-    found = re.match(r"---\s*\n(.*?)\n---", text, flags=re.S)
-    try:
-        data = yaml.safe_load(found.group(1)) if found else {}
-    except yaml.YAMLError as error:
-        raise ValueError(f"not valid YAML: {error}") from None
-    if not isinstance(data, dict | None):
-        raise ValueError("the metadata must be a mapping of names to values")
-    return data or {}
+    def __init__(self, store: Store, request: requests.Request, received: Path):
+        self.store, self.request, self.received = store, request, received
+        header = request.headers.get("authorization")
+        scheme, _, token = (header or "").partition(" ")
+        self.account, self.role = TOKENS.get(token, (None, None))
+        known = header is None or (self.account and scheme == "Bearer")
+        need(known, 401, "Invalid credentials in Authorization header")
 
+    def may_write(self, repo: str) -> None:
+        need(self.account, 401, "Invalid credentials in Authorization header")
+        own = self.role == "write" and repo.split("/")[0] == self.account
+        need(own, 403, f"This token may not write to {repo}.")
 
-def application(folder: Path):
-    """The Starlette application that serves the repositories in `folder`."""
-    from starlette.applications import Starlette
-    from starlette.responses import FileResponse, HTMLResponse, JSONResponse, Response
-    from starlette.routing import Route
+    def opened(self, kind: str, repo: str, write: bool = False) -> dict:
+        """The state of a repository, if the caller may read it, or write to it."""
+        state = self.store.load(kind, repo)
+        hidden = state["private"] and repo.split("/")[0] != self.account
+        need(not hidden, 401, f"Repository {repo} not found.", "RepoNotFound")
+        if write:
+            self.may_write(repo)
+        return state
 
-    store = Store(folder)
+    def data(self) -> bytes:
+        need(self.received.stat().st_size <= BODY_LIMIT, 413, "Upload large files through LFS.")
+        return self.received.read_bytes()
 
-    def role(request, write: bool = False) -> str | None:
-        header = request.headers.get("authorization", "")
-        found = TOKENS.get(header.removeprefix("Bearer ")) if header else None
-        if (header or write) and not found:
-            raise HubError(401, "Invalid credentials in Authorization header")
-        if write and found != "write":
-            raise HubError(403, "This token may only read: make one with the role write.")
-        return found
+    def body(self) -> dict:
+        return strict_json(self.data())
 
-    def repo_of(request, write: bool = False) -> tuple[str, str]:
-        """Kind and id of the repository in the address, if this caller may use it."""
-        found = role(request, write)
-        kind = request.path_params.get("kind", "models")
-        repo = f"{request.path_params['ns']}/{request.path_params['name']}"
-        state = store.load(kind, repo)
-        if state.get("private") and not found:
-            raise HubError(401, f"Repository {repo} not found.", "RepoNotFound")
-        if write and repo.split("/")[0] != USER:
-            raise HubError(403, f"{USER} may not write to {repo}.")
-        return kind, repo
+    def url(self, kind: str, repo: str) -> str:
+        return f"{self.request.base_url}{KINDS[kind]}{repo}"
 
-    async def whoami(request):
-        if not request.headers.get("authorization"):
-            raise HubError(401, "Invalid credentials in Authorization header")
-        token = {"displayName": "rehearsal", "role": role(request)}
-        return JSONResponse(
-            {
-                "name": USER,
-                "type": "user",
-                "orgs": [],
-                "auth": {"type": "access_token", "accessToken": token},
-            }
-        )
+    def answer(self, path: list[str]) -> Response | dict | list:
+        """What the Hub answers outside its repositories."""
+        match self.request.method, *path:
+            case "GET", "":
+                return self.index()
+            case "GET", "api", "agent-harnesses":
+                return {"standardEnvVars": [], "harnesses": {}}
+            case _, "api", "telemetry", *_:
+                return Response(status_code=204)
+            case "GET", "api", "whoami-v2":
+                need(self.account, 401, "Invalid credentials in Authorization header")
+                token = {"displayName": self.account, "role": self.role}
+                auth = {"type": "access_token", "accessToken": token}
+                return {"name": self.account, "type": "user", "orgs": [], "auth": auth}
+            case "POST", "api", "validate-yaml":
+                body = self.body()
+                errors = card_errors(body["content"], f"{body.get('repoType') or 'model'}s")
+                shown = {"errors": [{"message": error} for error in errors], "warnings": []}
+                return JSONResponse(shown, 400 if errors else 200)
+            case ("POST", "api", "repos", "create") | ("DELETE", "api", "repos", "delete"):
+                return self.create_or_delete(self.body())
+            case "PUT", "lfs", oid:
+                self.store.adopt(self.received, lfs=True, oid=self.store.object(oid).name)
+                return Response(headers={"ETag": f'"{oid}"'})
+            case "PUT", "lfs", oid, part:
+                self.received.replace(self.store.object(oid, int(part)))
+                return Response(headers={"ETag": f'"{oid}-{part}"'})
+            case "POST", "lfs", oid, "complete":
+                self.store.join(oid, [part["partNumber"] for part in self.body()["parts"]])
+                return {}
+            case "POST", "lfs", oid, "verify":
+                stored, size = self.store.object(oid), self.body()["size"]
+                whole = stored.is_file() and stored.stat().st_size == size
+                need(whole, 404, "The object is not here in full.")
+                return {}
+            case "POST", *kind, ns, name, "info", "lfs", "objects", "batch":
+                return self.batch("".join(kind) or "models", f"{ns}/{name.removesuffix('.git')}")
+            case _, "api", kind, ns, name, *rest:
+                return self.repository(kind, f"{ns}/{name}", rest)
+            case "GET" | "HEAD", "datasets" | "spaces" as kind, ns, name, *rest:
+                return self.browse(kind, f"{ns}/{name}", rest)
+            case "GET" | "HEAD", ns, name, *rest:
+                return self.browse("models", f"{ns}/{name}", rest)
+        raise HubError(404, f"The rehearsal Hub has no address /{'/'.join(path)}.")
 
-    async def create(request):
-        role(request, write=True)
-        body = await request.json()
-        kind, repo = (
-            f"{body.get('type') or 'model'}s",
-            f"{body.get('organization') or USER}/{body['name']}",
-        )
-        url = f"{request.base_url}{'' if kind == 'models' else kind + '/'}{repo}"
+    def create_or_delete(self, body: dict) -> Response | dict:
+        repo = "/".join([body.get("organization") or self.account or "", body["name"]])
+        kind, sdk = (body.get("type") or "model") + "s", body.get("sdk")
+        self.may_write(repo)
+        if self.request.method == "DELETE":
+            with self.store.lock:
+                self.store.load(kind, repo)
+                self.store.file(kind, repo).unlink()
+            return {}
+        answer = {"url": self.url(kind, repo), "name": repo}
+        if self.store.file(kind, repo).exists():
+            return JSONResponse(answer | {"error": f"You already created {repo}."}, 409)
+        need(kind != "spaces" or sdk in SDKS, 400, f"'sdk' must be one of {', '.join(SDKS)}")
+        free = kind != "spaces" or sdk == "static" or self.account != FREE_USER
+        need(free, 402, f"A {sdk} Space needs a paid plan; a static Space is free.")
         private = body.get("visibility") == "private" or body.get("private") is True
-        try:
-            store.create(kind, repo, private=private, sdk=body.get("sdk"))
-        except HubError as error:
-            if error.status != 409:
-                raise
-            return JSONResponse({"error": error.message, "url": url}, 409)
-        return JSONResponse({"url": url, "name": repo})
+        settings = {"sdk": sdk, "private": private}
+        for which in ("variables", "secrets"):
+            items = body.get(which) or []
+            settings[which] = {item["key"]: setting(which, item) for item in items}
+        self.store.create(kind, repo, **settings)
+        return answer
 
-    async def delete(request):
-        role(request, write=True)
-        body = await request.json()
-        kind, repo = (
-            f"{body.get('type') or 'model'}s",
-            f"{body.get('organization') or USER}/{body['name']}",
-        )
-        store.load(kind, repo)
-        shutil.rmtree(store.path(kind, repo).parent)
-        return JSONResponse({})
+    def repository(self, kind: str, repo: str, path: list[str]) -> Response | dict | list:
+        """What the Hub's API answers about a repository."""
+        method = self.request.method
+        reads = (method == "GET" and path != ["secrets"]) or path[:1] == ["paths-info"]
+        state = self.opened(kind, repo, write=not reads)
+        match method, *path:
+            case ("GET",):
+                return self.info(kind, repo, state, at(state))
+            case "GET", "revision", revision:
+                return self.info(kind, repo, state, at(state, revision))
+            case "GET", "runtime":
+                return RUNTIME
+            case "GET", "variables" | "secrets" as which if kind == "spaces":
+                return state[which]
+            case "POST" | "DELETE", "variables" | "secrets" as which if kind == "spaces":
+                item = self.body()
+                with self.store.editing(kind, repo) as state:
+                    state[which].pop(item["key"], None)
+                    if method == "POST":
+                        state[which][item["key"]] = setting(which, item)
+                return state[which]
+            case "GET", "commits", revision:
+                return history(state, at(state, revision))
+            case "GET", "tree", revision, *under:
+                prefix = "".join(f"{name}/" for name in under)
+                items = listing(at(state, revision)["tree"])
+                items = [item for item in items if item["path"].startswith(prefix)]
+                need(items or not under, 404, f"{prefix} not found.", "EntryNotFound")
+                deep = self.request.query_params.get("recursive", "").lower() in ("1", "true")
+                return [i for i in items if deep or "/" not in i["path"][len(prefix) :]]
+            case "POST", "paths-info", revision:
+                wanted = parse_qs(self.data().decode()).get("paths", [])
+                wanted = {path.rstrip("/") for path in wanted}
+                return [i for i in listing(at(state, revision)["tree"]) if i["path"] in wanted]
+            case "POST", "preupload", revision:
+                tree, files = at(state, revision)["tree"], []
+                for file in self.body()["files"]:
+                    mode = "lfs" if is_large(file["path"], file["size"]) else "regular"
+                    here = {"path": file["path"], "oid": tree.get(file["path"], {}).get("oid")}
+                    files.append(here | {"uploadMode": mode, "shouldIgnore": False})
+                return {"files": files}
+            case "POST", "commit", revision:
+                at(state, revision)
+                main = revision == "main" and "create_pr" not in self.request.query_params
+                need(main, 400, "The rehearsal Hub commits to the branch main only.")
+                lines = [strict_json(line) for line in self.data().splitlines() if line.strip()]
+                made = self.store.commit(kind, repo, lines, self.account)["id"]
+                url = f"{self.url(kind, repo)}/commit/{made}"
+                return {"success": True, "commitOid": made, "commitUrl": url}
+        raise HubError(404, f"The rehearsal Hub has no {'/'.join(path)}.", "EntryNotFound")
 
-    async def validate(request):
-        body = await request.json()
-        try:
-            front_matter(body["content"])
-        except ValueError as error:
-            return JSONResponse({"errors": [{"message": str(error)}], "warnings": []}, 400)
-        return JSONResponse({"errors": [], "warnings": []})
+    def info(self, kind: str, repo: str, state: dict, commit: dict) -> dict:
+        card, _ = self.store.card(commit["tree"])
+        files = [item for item in listing(commit["tree"]) if item["type"] == "file"]
+        answer = {"id": repo, "sha": commit["id"], "siblings": files, "private": state["private"]}
+        answer |= {"cardData": card, "tags": card.get("tags") or [], "lastModified": commit["date"]}
+        answer |= {name: card.get(name) for name in ("pipeline_tag", "library_name")}
+        return answer | ({"sdk": state["sdk"], "runtime": RUNTIME} if kind == "spaces" else {})
 
-    async def info(request):
-        kind, repo = repo_of(request)
-        commit = store.at(kind, repo, request.path_params.get("rev", "main"))
-        state = store.load(kind, repo)
-        card = {}
-        if "README.md" in commit["tree"]:
-            text = (store.objects / commit["tree"]["README.md"]["oid"]).read_text(encoding="utf-8")
-            card = front_matter(text)
-        files = [{**entry(path, blob), "rfilename": path} for path, blob in commit["tree"].items()]
-        body = {
-            "id": repo,
-            "sha": commit["id"],
-            "siblings": files,
-            "private": bool(state.get("private")),
-            "tags": card.get("tags", []),
-            "cardData": card,
-            "pipeline_tag": card.get("pipeline_tag"),
-            "library_name": card.get("library_name"),
-            "createdAt": state["commits"][0]["date"],
-            "lastModified": commit["date"],
-            "downloads": 0,
-            "likes": 0,
-        }
-        if kind == "spaces":
-            body |= {"sdk": state.get("sdk"), "runtime": {"stage": "STOPPED", "hardware": {}}}
-        return JSONResponse(body)
-
-    async def tree(request):
-        kind, repo = repo_of(request)
-        blobs = store.at(kind, repo, request.path_params["rev"])["tree"]
-        under = request.path_params.get("path", "").strip("/")
-        prefix = under + "/" if under else ""
-        inside = {path: blob for path, blob in blobs.items() if path.startswith(prefix)}
-        if under and not inside:
-            raise HubError(404, f"{under} not found in {repo}.", "EntryNotFound")
-        deep = request.query_params.get("recursive", "").lower() in ("1", "true")
-        return JSONResponse(listing(inside, prefix, deep))
-
-    def listing(inside: dict, prefix: str, deep: bool) -> list[dict]:
-        items, folders = [], set()
-        for path, blob in inside.items():
-            parts = path[len(prefix) :].split("/")
-            for depth in range(1, len(parts) if deep else min(len(parts), 2)):
-                folders.add(prefix + "/".join(parts[:depth]))
-            if deep or len(parts) == 1:
-                items.append(entry(path, blob))
-        return [directory(path) for path in sorted(folders)] + items
-
-    def directory(path: str) -> dict:
-        return {
-            "type": "directory",
-            "path": path,
-            "size": 0,
-            "oid": hashlib.sha1(path.encode()).hexdigest(),
-        }
-
-    async def paths_info(request):
-        kind, repo = repo_of(request)
-        blobs = store.at(kind, repo, request.path_params["rev"])["tree"]
-        found = []
-        for path in (await request.form()).getlist("paths"):
-            if path in blobs:
-                found.append(entry(path, blobs[path]))
-            elif any(name.startswith(path.rstrip("/") + "/") for name in blobs):
-                found.append(directory(path))
-        return JSONResponse(found)
-
-    async def preupload(request):
-        kind, repo = repo_of(request, write=True)
-        blobs = store.at(kind, repo, request.path_params["rev"])["tree"]
-        answer = []
-        for file in (await request.json())["files"]:
-            large = file["size"] > LFS_OVER or Path(file["path"]).suffix in LFS_SUFFIXES
-            answer.append(
-                {
-                    "path": file["path"],
-                    "uploadMode": "lfs" if large else "regular",
-                    "shouldIgnore": False,
-                    "oid": blobs.get(file["path"], {}).get("oid"),
-                }
-            )
-        return JSONResponse({"files": answer})
-
-    async def lfs_batch(request):
-        repo_of(request, write=True)
-        body = await request.json()
-        multipart = "multipart" in body.get("transfers", [])
-        base = f"{request.base_url}lfs"
-        answer = []
+    def batch(self, kind: str, repo: str) -> dict:
+        """Where to upload the objects that are not here yet."""
+        self.opened(kind, repo, write=True)
+        body, answer = self.body(), []
+        multipart = "multipart" in (body.get("transfers") or [])
         for item in body["objects"]:
             oid, size = item["oid"], item["size"]
-            described = {"oid": oid, "size": size}
-            if not (store.objects / oid).is_file():
-                if multipart and size > PART:
-                    parts = range(1, -(-size // PART) + 1)
-                    urls = {f"{number:05d}": f"{base}/{oid}/{number}" for number in parts}
-                    upload = {
-                        "href": f"{base}/{oid}/complete",
-                        "header": {"chunk_size": str(PART)} | urls,
-                    }
-                else:
-                    upload = {"href": f"{base}/{oid}"}
-                described["actions"] = {
-                    "upload": upload,
-                    "verify": {"href": f"{base}/{oid}/verify"},
-                }
-            answer.append(described)
-        return JSONResponse({"transfer": "multipart" if multipart else "basic", "objects": answer})
+            here, href = self.store.object(oid).is_file(), f"{self.request.base_url}lfs/{oid}"
+            need(size <= PART * PARTS, 413, f"An object of {size} bytes is too large.")
+            upload, actions = {"href": href}, {"verify": {"href": f"{href}/verify"}}
+            if multipart and size > PART:
+                parts = range(1, -(-size // PART) + 1)
+                header = {f"{part:05d}": f"{href}/{part}" for part in parts}
+                upload = {"href": f"{href}/complete", "header": header | {"chunk_size": str(PART)}}
+            actions = {} if here else {"actions": actions | {"upload": upload}}
+            answer.append({"oid": oid, "size": size} | actions)
+        return {"transfer": "multipart" if multipart else "basic", "objects": answer}
 
-    def part_path(oid: str, number: int) -> Path:
-        if not re.fullmatch(r"[0-9a-f]{64}", oid):
-            raise HubError(400, f"{oid!r} is not a sha256.")
-        return store.objects / f"{oid}.part{number}"
+    def browse(self, kind: str, repo: str, path: list[str]) -> Response:
+        """A file of a repository, or the page about it."""
+        state = self.opened(kind, repo)
+        match path:
+            case "resolve", revision, *names:
+                commit, name = at(state, revision), "/".join(names)
+                need(name in commit["tree"], 404, f"{name} not found in {repo}.", "EntryNotFound")
+                blob = commit["tree"][name]
+                headers = {"X-Repo-Commit": commit["id"], "ETag": f'"{blob["oid"]}"'}
+                if blob["lfs"]:
+                    headers["X-Linked-ETag"] = headers["ETag"]
+                    headers["X-Linked-Size"] = str(blob["size"])
+                stored = self.store.object(blob["sha256"])
+                return FileResponse(stored, 200, headers, "application/octet-stream")
+            case [] | ["tree" | "commit" | "blob", _, *_]:
+                return self.about(kind, repo, state, at(state, *path[1:2]))
+        raise HubError(404, f"The rehearsal Hub has no {'/'.join(path)}.", "EntryNotFound")
 
-    async def put_object(request):
-        oid, number = request.path_params["oid"], request.path_params.get("part", 0)
-        target = part_path(oid, number)
-        partial = target.with_name(f"{target.name}.{threading.get_ident()}.tmp")
-        digest = hashlib.md5(usedforsecurity=False)
-        with open(partial, "wb") as file:
-            async for chunk in request.stream():
-                file.write(chunk)
-                digest.update(chunk)
-        if number:
-            partial.replace(target)
-        else:
-            store.adopt(partial, oid)
-        return Response(status_code=200, headers={"ETag": f'"{digest.hexdigest()}"'})
+    def index(self) -> HTMLResponse:
+        """The page that lists the repositories; as on the Hub, private ones need a token."""
+        lines = []
+        for kind in KINDS:
+            for file in sorted((self.store.folder / kind).glob("*/*.json")):
+                repo = f"{file.parent.name}/{file.stem}"
+                if file.resolve() == file and not self.store.load(kind, repo)["private"]:
+                    lines.append(f"- {kind[:-1]} [{literal(repo)}](/{KINDS[kind]}{repo})")
+        return page("Repositories", lines or ["Nothing was pushed yet."])
 
-    async def complete(request):
-        body = await request.json()
-        oid = request.path_params["oid"]
-        parts = [part_path(oid, part["partNumber"]) for part in body["parts"]]
-        whole = part_path(oid, 0)
-        with open(whole, "wb") as target:
-            for part in parts:
-                with open(part, "rb") as source:
-                    shutil.copyfileobj(source, target)
-        store.adopt(whole, oid)
-        for part in parts:
-            part.unlink()
-        return JSONResponse({})
+    def about(self, kind: str, repo: str, state: dict, commit: dict) -> HTMLResponse:
+        """The page about a repository at one of its commits."""
+        card, text = self.store.card(commit["tree"])
+        short, base = commit["id"][:8], f"/{KINDS[kind]}{repo}"
+        lines = [f"A {kind[:-1]} at commit {short}.", "## Files", "| file | bytes |", "|-|-|"]
+        for path, blob in sorted(commit["tree"].items()):
+            link = f"{base}/resolve/{commit['id']}/{quote(path)}"
+            lines.append(f"| [{literal(path)}]({link}) | {blob['size']:,} |")
+        lines += ["", "## Commits", "| commit | title | date |", "|-|-|-|"]
+        for made in reversed(state["commits"]):
+            link = f"[{made['id'][:8]}]({base}/commit/{made['id']})"
+            lines.append(f"| {link} | {literal(made['title'])} | {made['date'][:16]} |")
+        lines += ["", "## Card", *(["| field | value |", "|-|-|"] if card else [])]
+        for name, value in card.items():
+            shown = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+            lines.append(f"| {literal(name)} | {literal(shown)} |")
+        return page(repo, [*lines, "", text])
 
-    async def verify(request):
-        body = await request.json()
-        stored = store.objects / request.path_params["oid"]
-        if not stored.is_file() or stored.stat().st_size != body["size"]:
-            raise HubError(404, "The object is not here in full.")
-        return JSONResponse({})
 
-    async def commit(request):
-        kind, repo = repo_of(request, write=True)
-        lines = [json.loads(line) for line in (await request.body()).splitlines() if line.strip()]
-        made = store.commit(kind, repo, lines)
-        prefix = "" if kind == "models" else f"{kind}/"
-        url = f"{request.base_url}{prefix}{repo}/commit/{made['id']}"
-        return JSONResponse({"success": True, "commitOid": made["id"], "commitUrl": url})
+def application(folder: Path) -> applications.Starlette:
+    """The application that serves the repositories in `folder`."""
+    store = Store(folder)
 
-    async def commits(request):
-        kind, repo = repo_of(request)
-        newest = store.at(kind, repo, request.path_params["rev"])["id"]
-        history = store.load(kind, repo)["commits"]
-        last = next(i for i, made in enumerate(history) if made["id"] == newest)
-        return JSONResponse(
-            [
-                {key: made[key] for key in ("id", "title", "message", "date")}
-                | {"authors": [{"user": USER}]}
-                for made in reversed(history[: last + 1])
-            ]
-        )
+    async def answer(request: requests.Request) -> Response:
+        try:
+            host, port = request.headers.getlist("host"), request.scope["server"][1]
+            own = host in ([f"127.0.0.1:{port}"], [f"localhost:{port}"])
+            need(own, 421, f"Not the name of this server: {host}")  # or a web page could use it
+            with store.partial() as received:
+                with open(received, "wb") as file:
+                    async for chunk in request.stream():
+                        file.write(chunk)
+                segments = request.scope["raw_path"].decode().strip("/").split("/")
+                call = Call(store, request, received)
+                path = [unquote(segment) for segment in segments]
+                found = await concurrency.run_in_threadpool(call.answer, path)
+            response = found if isinstance(found, Response) else JSONResponse(found)
+        except requests.ClientDisconnect:
+            return Response(status_code=400)  # to nobody
+        except HubError as error:
+            response = refusal(error)
+        except (KeyError, TypeError, AttributeError, ValueError, RecursionError) as error:
+            response = refusal(HubError(400, f"The request is malformed: {error!r}"))
+        response.headers.update(SAFE_HEADERS)
+        return response
 
-    async def resolve(request):
-        kind, repo = repo_of(request)
-        made = store.at(kind, repo, request.path_params["rev"])
-        path = request.path_params["path"]
-        if path not in made["tree"]:
-            raise HubError(404, f"{path} not found in {repo} at {made['id'][:8]}.", "EntryNotFound")
-        blob = made["tree"][path]
-        headers = {"X-Repo-Commit": made["id"], "ETag": f'"{blob["oid"]}"'}
-        if blob["lfs"]:
-            headers |= {"X-Linked-Size": str(blob["size"]), "X-Linked-ETag": f'"{blob["oid"]}"'}
-        return FileResponse(
-            store.objects / blob["oid"], headers=headers, media_type="application/octet-stream"
-        )
+    methods = ["GET", "POST", "PUT", "DELETE"]
+    return applications.Starlette(routes=[routing.Route("/{path:path}", answer, methods=methods)])
 
-    async def settings(request):
-        kind, repo = repo_of(request, write=request.method != "GET")
-        which = request.path_params["which"]
-        if which not in ("variables", "secrets"):
-            raise HubError(404, f"The rehearsal Hub has no {which}.", "EntryNotFound")
-        with store.lock:
-            state = store.load(kind, repo)
-            if request.method != "GET":
-                body = await request.json()
-                if request.method == "DELETE":
-                    state[which].pop(body["key"], None)
-                else:
-                    state[which][body["key"]] = {**body, "updatedAt": now()}
-                store.save(kind, repo, state)
-        shown = {key: dict(item) for key, item in state[which].items()}
-        for item in shown.values():
-            if which == "secrets":
-                item.pop("value", None)
-        return JSONResponse(shown)
 
-    async def runtime(request):
-        repo_of(request)
-        return JSONResponse(
-            {"stage": "STOPPED", "hardware": {"current": None, "requested": "cpu-basic"}}
-        )
-
-    async def page(request):
-        from html import escape
-
-        items = []
-        for kind, repo in store.repositories():
-            newest = store.at(kind, repo, "main")
-            prefix = "" if kind == "models" else f"{kind}/"
-            links = "".join(
-                f'<li><a href="/{prefix}{repo}/resolve/main/{escape(path)}">{escape(path)}</a>, '
-                f"{blob['size']:,} bytes</li>"
-                for path, blob in newest["tree"].items()
-            )
-            items.append(
-                f"<h2>{escape(repo)}</h2><p>{kind[:-1]}, {newest['id'][:8]}: "
-                f"{escape(newest['title'])}</p><ul>{links}</ul>"
-            )
-        return HTMLResponse(
-            "<!doctype html><meta charset=utf-8><title>Rehearsal Hub</title>"
-            "<body style='font-family:sans-serif;max-width:50em;margin:2em auto'>"
-            "<h1>Rehearsal Hub</h1><p>On this machine only, for practice: nothing here is on the "
-            f"real Hugging Face Hub.</p>{''.join(items) or '<p>Nothing was pushed yet.</p>'}"
-        )
-
-    async def nothing(request):
-        return Response(status_code=204)
-
-    async def harnesses(request):
-        return JSONResponse({"standardEnvVars": [], "harnesses": {}})
-
-    def refuse(request, error: HubError):
-        headers = {"X-Error-Message": error.message}
-        if error.code:
-            headers["X-Error-Code"] = error.code
-        return JSONResponse({"error": error.message}, error.status, headers=headers)
-
-    api = "/api/{kind}/{ns}/{name}"
-    routes = [
-        Route("/", page),
-        Route("/api/whoami-v2", whoami),
-        Route("/api/repos/create", create, methods=["POST"]),
-        Route("/api/repos/delete", delete, methods=["DELETE"]),
-        Route("/api/validate-yaml", validate, methods=["POST"]),
-        Route("/api/agent-harnesses", harnesses),
-        Route("/api/telemetry/{rest:path}", nothing, methods=["GET", "HEAD", "POST"]),
-        Route(api, info),
-        Route(api + "/revision/{rev}", info),
-        Route(api + "/tree/{rev}", tree),
-        Route(api + "/tree/{rev}/{path:path}", tree),
-        Route(api + "/paths-info/{rev}", paths_info, methods=["POST"]),
-        Route(api + "/preupload/{rev}", preupload, methods=["POST"]),
-        Route(api + "/commit/{rev}", commit, methods=["POST"]),
-        Route(api + "/commits/{rev}", commits),
-        Route(api + "/runtime", runtime),
-        Route("/lfs/{oid}", put_object, methods=["PUT"]),
-        Route("/lfs/{oid}/complete", complete, methods=["POST"]),
-        Route("/lfs/{oid}/verify", verify, methods=["POST"]),
-        Route("/lfs/{oid}/{part:int}", put_object, methods=["PUT"]),
-        Route("/{ns}/{name}.git/info/lfs/objects/batch", lfs_batch, methods=["POST"]),
-        Route("/{kind}/{ns}/{name}.git/info/lfs/objects/batch", lfs_batch, methods=["POST"]),
-        Route("/{ns}/{name}/resolve/{rev}/{path:path}", resolve),
-        Route("/{kind}/{ns}/{name}/resolve/{rev}/{path:path}", resolve),
-        Route(api + "/{which}", settings, methods=["GET", "POST", "DELETE"]),
-    ]
-    return Starlette(routes=routes, exception_handlers={HubError: refuse})
+def refusal(error: HubError) -> JSONResponse:
+    """An error as the client reads it: by headers, which hold printable ASCII only."""
+    headers = {"X-Error-Message": re.sub(r"[^ -~]", "?", error.message)}
+    if error.code:
+        headers["X-Error-Code"] = error.code
+    return JSONResponse({"error": error.message}, error.status, headers)
 
 
 def serve(folder: Path, port: int = 0, until_parent_stops: bool = False) -> None:
-    """Serve `folder` on 127.0.0.1 until interrupted; port 0 takes any free one."""
-    import uvicorn
+    """Serve `folder` on 127.0.0.1 until interrupted; port 0 takes any free one.
 
-    listener = socket.socket()
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    Raises
+    ------
+    TutorialError
+        If the port is taken.
+    """
     try:
-        listener.bind(("127.0.0.1", port))
+        listener = socket.create_server(("127.0.0.1", port))
     except OSError:
         raise TutorialError(f"Port {port} is taken: choose another with --port.") from None
-    print(
-        f"Rehearsal Hub (on this machine only): http://127.0.0.1:{listener.getsockname()[1]}",
-        flush=True,
-    )
+    app, port = application(folder), listener.getsockname()[1]
+    shutil.rmtree(Path(folder, "partials"))  # of uploads that an earlier server did not finish
+    Path(folder, "partials").mkdir()
+    print(f"Rehearsal Hub (on this machine only): http://127.0.0.1:{port}", flush=True)
     if until_parent_stops:  # the parent holds the other end of standard input
         threading.Thread(target=lambda: (sys.stdin.read(), os._exit(0)), daemon=True).start()
-    server = uvicorn.Server(uvicorn.Config(application(folder), log_level="error"))
-    server.run(sockets=[listener])
+    # Not behind a proxy: a header must not change the addresses that it gives for uploads.
+    config = uvicorn.Config(app, log_level="error", ws="none", proxy_headers=False)
+    uvicorn.Server(config).run(sockets=[listener])
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
+def running(folder: Path, publish: Publish | None = None) -> Iterator[str]:
     """Serve `folder` from a process of its own; yields the address and stops at the end."""
-    process, endpoint = start(folder)
-    try:
-        yield endpoint
-    finally:
-        process.terminate()
-        process.wait(10)
+    process, endpoint = start(folder, publish)
+    with process:  # closes its standard input, which ends it whatever it is doing
+        try:
+            yield endpoint
+        finally:
+            process.terminate()
 
 
-def start(folder: Path) -> tuple[subprocess.Popen, str]:
-    """Start a server process for `folder` that ends with this one; returns it and its address."""
-    program = (
-        "import pathlib, sys; from helpers import local_hub; "
-        "local_hub.serve(pathlib.Path(sys.argv[1]), until_parent_stops=True)"
-    )
-    process = subprocess.Popen(
-        [sys.executable, "-c", program, str(folder)],
-        cwd=ROOT,
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    )
+def start(folder: Path, publish: Publish | None = None) -> tuple[subprocess.Popen, str]:
+    """Start a server process for `folder` that ends with this one; returns it and its address.
+
+    Parameters
+    ----------
+    folder, publish
+        Where the repositories lie, and folders to serve as repositories that are not there yet:
+        ``{("datasets", "stanfordnlp/imdb"): folder}``.
+
+    Raises
+    ------
+    TutorialError
+        If the server does not start.
+    """
+    store = Store(folder)
+    for (kind, repo), source in (publish or {}).items():
+        if not store.file(kind, repo).exists():
+            store.publish(kind, repo, source)
+    command = [sys.executable, "-m", "helpers.local_hub", str(store.folder)]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+    process = subprocess.Popen(command, cwd=ROOT, text=True, **pipes)
     line = process.stdout.readline()
     if "http://" not in line:
-        raise TutorialError(
-            "The rehearsal Hub did not start: run `python -m helpers hub` to see why."
-        )
+        raise TutorialError("The rehearsal Hub did not start: `python -m helpers hub` says why.")
     return process, line.split()[-1]
+
+
+if __name__ == "__main__":
+    serve(Path(sys.argv[1]), until_parent_stops=True)

@@ -1,8 +1,10 @@
 """What nbval does not check: that notebooks were run, are clean, and are built as the house asks."""
 
+import ast
 import json
 import re
 import statistics
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -112,6 +114,37 @@ def test_every_notebook_is_in_the_series():
     assert (
         tuple(path.stem for path in NOTEBOOKS) == tuple(artifacts.WRITES) == tuple(artifacts.READS)
     )
+
+
+SCORERS = {
+    "window_logits",
+    "answer",
+    "attribute",
+    "moves",
+    "extract",
+    "model",
+    "predict",
+    "pipeline",
+}
+
+
+def passes_over_test(notebook: dict) -> Counter:
+    """How often each scoring function is called on the test split's reviews."""
+    code = "\n".join(source(cell) for cell in code_cells(notebook))
+    found = Counter()
+    for call in ast.walk(ast.parse(code)):
+        if isinstance(call, ast.Call):
+            name = getattr(call.func, "id", getattr(call.func, "attr", None))
+            used = {node.id for arg in call.args for node in ast.walk(arg) if hasattr(node, "id")}
+            found[name] += name in SCORERS and bool(used & {"test", "texts", "frame"})
+    return +found
+
+
+def test_the_test_split_is_scored_once():
+    notebook = load(FOLDER / "04_evaluation.ipynb")
+    assert passes_over_test(notebook) == {"window_logits": 1, "extract": 1, "predict": 1}
+    code_cells(notebook)[-1]["source"] = "again = answer(texts[:10])"
+    assert passes_over_test(notebook)["answer"] == 1
 
 
 def test_median_cell_is_short():

