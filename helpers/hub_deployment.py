@@ -43,6 +43,8 @@ def connect(rehearse: bool) -> str:
         raise TutorialError("Your token may only read: make one with the role write.")
     where = "the rehearsal Hub, on this machine only" if rehearse else "the Hugging Face Hub"
     print(f"Connected to {where}, as {account['name']}.")
+    if rehearse:
+        print(f"What you push shows at {os.environ['HF_ENDPOINT']} while this notebook runs.")
     return account["name"]
 
 

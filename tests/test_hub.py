@@ -839,3 +839,16 @@ show([d["train"].num_rows, d["test"][1]["text"], a.config.dim, t("a film")["inpu
             HF_DATASETS_CACHE=str(tmp_path / "home" / "datasets"),
         )
     assert found == [60, "test 1<br />", 32, [101, 1037, 2143, 102]]
+
+
+def test_the_card_names_the_training_data(monkeypatch):
+    from helpers.hub_deployment import training_data
+    from helpers.profiles import PROFILES
+
+    assert "invented" in training_data(PROFILES["sample"])
+    assert "4,000 reviews of the train split of `stanfordnlp/imdb`" in training_data(
+        PROFILES["quick"]
+    )
+    assert "the official test split." in training_data(PROFILES["full"])
+    monkeypatch.setenv("TUTORIAL_DATA", "shop.csv")
+    assert "shop.csv, the author's own" in training_data(PROFILES["sample"])
