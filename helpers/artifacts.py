@@ -73,7 +73,7 @@ def write(name: str) -> Iterator[Path]:
         files = {
             file.relative_to(partial).as_posix(): sha256(file)
             for file in sorted(partial.rglob("*"))
-            if file.is_file()
+            if file.is_file() and file.name != MANIFEST  # a copied artifact brings its own
         }
         manifest = {"artifact": name, "made_from": fingerprint(), "sha256": files}
         (partial / MANIFEST).write_text(json.dumps(manifest, indent=2), encoding="utf-8")

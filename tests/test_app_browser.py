@@ -176,7 +176,7 @@ def test_a_file_of_a_thousand_reviews(page, shot, tmp_path):
     page.get_by_role("heading", name="999 reviews scored").wait_for()
     page.get_by_text("because empty: 1 cell.").wait_for()
     with page.expect_download() as download:
-        page.get_by_role("button", name="Download as CSV").click()
+        page.get_by_role("button", name="Download the scores").click()
     download.value.save_as(tmp_path / "scored.csv")
     with open(tmp_path / "scored.csv", encoding="utf-8-sig", newline="") as file:
         rows = list(csv.DictReader(file))

@@ -1,6 +1,7 @@
 """Artifacts are whole or absent, and stale or damaged ones are noticed."""
 
 import json
+import shutil
 
 import pytest
 
@@ -17,6 +18,15 @@ def test_write_and_read(fresh):
     assert (artifacts.read("splits") / "file.txt").read_text() == "x"
     make("splits", "y")
     assert (artifacts.read("splits") / "file.txt").read_text() == "y"
+
+
+def test_a_copied_artifact_can_be_read(fresh):
+    """05_hub_deployment copies one into another, its manifest included."""
+    with artifacts.write("calibrated") as folder:
+        (folder / "file.txt").write_text("one")
+    with artifacts.write("release") as folder:
+        shutil.copytree(artifacts.read("calibrated"), folder, dirs_exist_ok=True)
+    assert (artifacts.read("release") / "file.txt").read_text() == "one"
 
 
 def test_interrupted_write_keeps_the_old_one(fresh):

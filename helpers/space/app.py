@@ -235,7 +235,7 @@ def show_table(table, label: str, probability: str, scores: list[Score], column:
         st.warning(f"Too long to be read whole, read in parts: {counted(partly, 'review')}.")
     content, made_safe = tables.to_csv(table)
     st.download_button(
-        "Download as CSV", content, "scored_reviews.csv", "text/csv", on_click="ignore"
+        "Download the scores", content, "scored_reviews.csv", "text/csv", on_click="ignore"
     )
     if made_safe:
         st.caption(
