@@ -1,5 +1,6 @@
 """Runs notebooks without a browser: `make run`, `make refresh`, and notebooks opened cold."""
 
+import logging
 import os
 import re
 import sys
@@ -32,6 +33,21 @@ class _Client(NotebookClient):
     """A client that passes a notebook's warnings and its training progress on to the terminal."""
 
     _shown = 0.0  # when a line of training progress was last printed, in seconds
+    _busy = False
+    interrupted = False
+
+    async def async_execute_cell(self, *args, **kwargs):
+        self._busy = True
+        try:
+            return await super().async_execute_cell(*args, **kwargs)
+        finally:
+            self._busy = False
+
+    async def _async_cleanup_kernel(self) -> None:
+        # On Ctrl-C nbclient stops the kernel at once, and a second time when that ends the cell.
+        self.interrupted |= self._busy
+        if self.km is not None:
+            await super()._async_cleanup_kernel()
 
     def process_message(self, msg, cell, cell_index):
         content = msg["content"]
@@ -118,11 +134,17 @@ def _execute(path: Path, store: str | None) -> None:
         record_timing=False,
         coalesce_streams=True,
         store_widget_state=False,
-        extra_arguments=["--log-level=ERROR"],  # or each kernel warns that it listens on TCP
+        extra_arguments=["--log-level=CRITICAL"],  # or each kernel warns that it listens on TCP
         resources={"metadata": {"path": str(path.parent)}},
     )
     try:
-        client.execute()
+        try:
+            client.execute()
+        except Exception:  # which one depends on what nbclient waited for when the kernel went
+            if not client.interrupted:
+                raise
+            logging.getLogger("asyncio").disabled = True  # nbclient's other tasks end with errors
+            raise KeyboardInterrupt from None
     except CellExecutionError as error:
         detail = (
             error.evalue if error.ename == "TutorialError" else f"{error.ename}: {error.evalue}"

@@ -1,11 +1,16 @@
 """Artifacts are whole or absent, and stale or damaged ones are noticed."""
 
 import json
+import os
 import shutil
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
 
-from helpers import TutorialError, artifacts, ledger, profiles, series
+from helpers import ROOT, TutorialError, artifacts, ledger, profiles, series
 
 
 def make(name, content="x"):
@@ -148,3 +153,26 @@ def test_a_failing_notebook_is_named(fresh, monkeypatch):
         TutorialError, match=r"01_data\.ipynb stopped in its code cell 2\. ValueError: no luck"
     ):
         series.run(["01_data"])
+
+
+def test_ctrl_c_ends_a_run_with_one_message(tmp_path):
+    """To the whole group of processes, as a terminal sends it; nothing is left behind."""
+    environment = os.environ | {"TUTORIAL_ARTIFACTS": str(tmp_path), "TUTORIAL_PROFILE": "sample"}
+    run = subprocess.Popen(
+        [sys.executable, "-m", "helpers", "run"],
+        cwd=ROOT,
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
+    )
+    assert "01_data" in run.stderr.readline()
+    started = time.monotonic()
+    while not (tmp_path / "sample" / "splits").exists() and time.monotonic() - started < 120:
+        time.sleep(0.05)
+    os.killpg(run.pid, signal.SIGINT)
+    message = run.stderr.read()
+    assert run.wait(60) == 130
+    assert "Traceback" not in message and message.count("Interrupted.") == 1, message
+    for folder in (tmp_path / "sample").glob("[a-z]*/"):
+        assert (folder / artifacts.MANIFEST).is_file() or folder.name == "notebooks", folder.name
