@@ -63,8 +63,9 @@ def test_the_card_says_what_was_measured(rows):
         {"accuracy": tuned["accuracy"], "f1": tuned["macro_f1"]}, abs=1e-4
     )
     assert ledger.markdown("test") in card.text
-    slices = pd.read_csv(artifacts.read("evaluation") / "slices.csv", index_col="reviews")
-    assert ledger.to_markdown(slices.fillna("")) in card.text
+    file = artifacts.read("evaluation") / "slices.csv"
+    slices = pd.read_csv(file, index_col="reviews", dtype=str, na_filter=False)
+    assert ledger.to_markdown(slices) in card.text
     for heading in ("How to use it", "Results", "Calibration", "Where it fails", "Training"):
         assert f"## {heading}" in card.text
     assert "invented" in card.text, "the card must say what the embedded reviews are"
