@@ -163,3 +163,20 @@ def test_badges_point_at_their_own_notebook():
         assert f"({link})" in source(load(path)["cells"][0])
         assert f"({link})" in badges
         assert f'REPO, REF = "{repo}", "{ref}"' in source(code_cells(load(path))[0])
+
+
+def test_the_instructors_minutes_are_those_of_the_notebooks():
+    page = (FOLDER.parent / "INSTRUCTORS.md").read_text(encoding="utf-8")
+    sums = [0, 0]
+    for path in NOTEBOOKS:
+        stated = re.search(
+            r"\*\*Minutes:\*\* (\d+) teaching, (\d+) exercises", source(load(path)["cells"][0])
+        )
+        teaching, exercises = (int(minutes) for minutes in stated.groups())
+        assert f"| {path.stem} | {teaching} | {exercises} |" in page
+        sums = [sums[0] + teaching, sums[1] + exercises]
+        text = "".join(source(cell) for cell in load(path)["cells"])
+        asked = [int(found) for found in re.findall(r"\*\((\d+) minutes, ", text)]
+        assert sum(asked) == exercises, path.stem
+    assert f"| **sum** | **{sums[0]}** | **{sums[1]}** |" in page
+    assert f"{sum(sums) + 25} minutes" in page and f"The same {sum(sums)} minutes" in page
