@@ -79,9 +79,9 @@ def record(
         "versions": {name: importlib.metadata.version(name) for name in LIBRARIES}
         | {"python": platform.python_version()},
     }
-    before = [r for r in rows() if (r["system"], r["split"]) == (system, split)]
-    row["times_scored"] = 1 + sum(r.get("times_scored", 1) for r in before)
-    kept = [r for r in rows() if r not in before]
+    kept = [r for r in rows() if (r["system"], r["split"]) != (system, split)]
+    before = next((r for r in rows() if r not in kept), {"times_scored": 0})
+    row["times_scored"] = before["times_scored"] + 1
     path().parent.mkdir(parents=True, exist_ok=True)
     content = {"made_from": artifacts.fingerprint(), "rows": [*kept, row]}
     with tempfile.NamedTemporaryFile("w", dir=path().parent, suffix=".tmp", delete=False) as file:
