@@ -80,8 +80,8 @@ def record(
         | {"python": platform.python_version()},
     }
     kept = [r for r in rows() if (r["system"], r["split"]) != (system, split)]
-    before = next((r for r in rows() if r not in kept), {"times_scored": 0})
-    row["times_scored"] = before["times_scored"] + 1
+    before = next((r for r in rows() if r not in kept), {})
+    row["times_scored"] = before.get("times_scored", 0) + 1
     path().parent.mkdir(parents=True, exist_ok=True)
     content = {"made_from": artifacts.fingerprint(), "rows": [*kept, row]}
     with tempfile.NamedTemporaryFile("w", dir=path().parent, suffix=".tmp", delete=False) as file:
