@@ -10,7 +10,7 @@ export TUTORIAL_PROFILE ?= sample
 export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help run test browser test-space sample-report lab app refresh lint lock badges clean
+.PHONY: help run test exercises preflight browser test-space sample-report lab app refresh lint lock badges clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -42,7 +42,7 @@ lab: .venv/installed  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
 
 app: .venv/installed  ## serve the trained model in the Streamlit app
-	.venv/bin/streamlit run helpers/space/app.py --server.address localhost --browser.gatherUsageStats false
+	$(PY) helpers/space/serve.py --server.address localhost --browser.gatherUsageStats false
 
 refresh: .venv/installed  ## re-execute the notebooks, store their outputs, rewrite README's table
 	.venv/bin/ruff check --fix . && .venv/bin/ruff format .
@@ -58,6 +58,12 @@ lock:  ## resolve environment.yml into requirements.txt
 	cd .venv-lock && CUSTOM_COMPILE_COMMAND="make lock" bin/pip-compile --quiet --strip-extras --no-emit-index-url --no-emit-find-links --no-emit-trusted-host --no-annotate --output-file=requirements.txt requirements.in
 	sed 's/+cpu$$//' .venv-lock/requirements.txt > requirements.txt
 	rm -rf .venv-lock
+
+exercises: .venv/installed  ## copy the exercises of notebooks/solutions into the notebooks
+	$(PY) -m helpers exercises
+
+preflight: .venv/installed  ## check whether this machine is ready for the series
+	$(PY) -m helpers preflight
 
 badges: .venv/installed  ## write the Colab badges: make badges REPO=owner/name REF=main
 	$(PY) -m helpers badges --repo $(REPO) --ref $(REF)

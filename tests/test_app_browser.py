@@ -45,7 +45,7 @@ def serving(model, log):
     environment.pop("MODEL_REVISION", None)
     with open(log, "w") as output:
         server = subprocess.Popen(
-            [sys.executable, "-m", "streamlit", "run", SPACE / "app.py", *flags.split()],
+            [sys.executable, SPACE / "serve.py", *flags.split()],
             env=environment,
             stdout=output,
             stderr=output,

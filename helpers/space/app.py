@@ -1,11 +1,9 @@
 """The Streamlit app: reviews in, their sentiment out. Runs alone, as a Space or by `make app`.
 
-Settings, as environment variables (a Space's variables): MODEL_ID, a Hub id or a folder, and
-MODEL_REVISION, a commit to pin. Without MODEL_ID it serves the model that the notebooks made last.
+`serve.py` starts it with the model loaded; `streamlit run app.py` loads it for the first reader.
 """
 
 import hashlib
-import os
 import re
 from html import escape
 from pathlib import Path
@@ -13,7 +11,8 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 import tables
-from huggingface_hub import ModelCard, constants, hf_hub_download
+from huggingface_hub import constants
+from loading import load, model
 from scoring import MOST_CHARACTERS, Classifier, Score
 
 EXAMPLES = {
@@ -50,49 +49,6 @@ def percent(share: float) -> str:
     if share < 0.01:
         return "under 1 %"
     return "over 99 %" if share > 0.99 else f"{share:.0%}".replace("%", " %")
-
-
-def model_id() -> str | None:
-    """The model to serve: MODEL_ID, else the newest one under the project's artifacts."""
-    if os.environ.get("MODEL_ID"):
-        return os.environ["MODEL_ID"]
-    here = Path(__file__).resolve().parent
-    base = Path(os.environ.get("TUTORIAL_ARTIFACTS") or here.parent.parent / "artifacts")
-    found = [
-        folder for kind in ("release", "calibrated", "model") for folder in base.glob(f"*/{kind}")
-    ]
-    found = [folder for folder in found if (folder / "config.json").is_file()]
-    return str(max(found, key=lambda folder: folder.stat().st_mtime)) if found else None
-
-
-@st.cache_resource(show_spinner="Loading the model")
-def load(name: str, revision: str | None) -> tuple[Classifier, str | None, str]:
-    """The model, the commit it is of (a folder has none) and what its card says of its test."""
-    commit = None
-    if not Path(name).is_dir():
-        # Resolved once: weights, tokenizer and card are then of the same commit.
-        commit = Path(hf_hub_download(name, "config.json", revision=revision)).parent.name
-    classifier = Classifier(name, commit)
-    classifier.explain("A first review is slower than the next.")
-    return classifier, commit, test_score(name, commit)
-
-
-def test_score(name: str, commit: str | None) -> str:
-    """The test accuracy in the model's card, with its interval, or a note that there is none."""
-    try:
-        local = Path(name, "README.md")
-        card = ModelCard.load(
-            local if Path(name).is_dir() else hf_hub_download(name, "README.md", revision=commit)
-        )
-        results = card.data.eval_results or []
-    except Exception:  # whatever is wrong with a card, its model still works
-        return "no test score in its card"
-    scores = [result for result in results if result.metric_type == "accuracy"]
-    if not scores:
-        return "no test score in its card"
-    interval = re.search(r"interval:? (\d\.\d+) to (\d\.\d+)", card.text)
-    within = f" (95 % interval {interval[1]} to {interval[2]})" if interval else ""
-    return f"test accuracy {scores[0].metric_value:.2f}{within} on {plain(scores[0].dataset_name)}"
 
 
 def scale(positive: float, edge: float) -> str:
@@ -250,12 +206,13 @@ def show_table(table, label: str, probability: str, scores: list[Score], column:
 def main() -> None:
     st.set_page_config(page_title="Sentiment of a film review")
     st.title("Sentiment of a film review")
-    name, revision = model_id(), os.environ.get("MODEL_REVISION") or None
+    name, revision = model()
     if name is None:
         st.error("There is no model yet: run `make run`, or set MODEL_ID to a model on the Hub.")
         return
     try:
-        classifier, commit, tested = load(name, revision)
+        with st.spinner("Loading the model"):
+            classifier, commit, tested = load(name, revision)
     except Exception as error:  # whatever the reason is, it is the reader's to mend
         st.error(f"The model {plain(name)} can't be loaded: {plain(error)}")
         return
@@ -268,7 +225,7 @@ def main() -> None:
         shown = f"[{plain(name)}]({constants.ENDPOINT}/{name}/tree/{commit}) at {commit[:8]}"
     else:
         shown = plain("/".join(Path(name).resolve().parts[-2:]))
-    st.caption(f"Model: {shown}, {tested}.")
+    st.caption(f"Model: {shown}, {plain(tested)}.")
 
 
 main()
