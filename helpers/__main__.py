@@ -1,4 +1,4 @@
-"""`python -m helpers run | refresh | hub | badges`: what the Makefile calls."""
+"""`python -m helpers COMMAND`: what the Makefile calls, and what a reader does at a terminal."""
 
 import argparse
 import os
@@ -29,7 +29,7 @@ def refresh() -> None:
     # From nothing, as nbval runs them: an older ledger's rows would show in the tables.
     with tempfile.TemporaryDirectory() as fresh:
         os.environ["TUTORIAL_ARTIFACTS"] = fresh
-        series.run(series.ORDER, store="notebooks")
+        series.run(series.ORDER + series.SOLUTIONS, store="notebooks")
         table = f"<!-- results -->\n{ledger.markdown('test')}\n<!-- /results -->"
     readme = ROOT / "README.md"
     text = readme.read_text(encoding="utf-8")
@@ -51,11 +51,38 @@ def badges(repo: str, ref: str) -> None:
     colab.write_badges(repo, ref)
 
 
+def exercises() -> None:
+    """Copy the exercises of notebooks/solutions into the notebooks, unsolved."""
+    from helpers import exercises
+
+    exercises.write_stubs()
+
+
+def preflight(prefetch: bool) -> int:
+    """Check whether this machine is ready for the series."""
+    from helpers import preflight
+
+    return 0 if preflight.preflight(prefetch) else 1
+
+
+def reset() -> None:
+    """Remove what the series made, so that it starts over."""
+    from helpers import preflight
+
+    preflight.reset()
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
     commands.add_parser("run", help=run.__doc__)
     commands.add_parser("refresh", help=refresh.__doc__)
+    commands.add_parser("exercises", help=exercises.__doc__)
+    commands.add_parser("reset", help=reset.__doc__)
+    check = commands.add_parser("preflight", help=preflight.__doc__)
+    check.add_argument(
+        "--prefetch", action="store_true", help="fetch data, checkpoint and metrics too"
+    )
     server = commands.add_parser("hub", help=hub.__doc__)
     server.add_argument("--port", type=int, default=0, help="0 takes any free port")
     badge = commands.add_parser("badges", help=badges.__doc__)
@@ -63,7 +90,7 @@ def main() -> int:
     badge.add_argument("--ref", required=True, help="branch, tag or commit")
     arguments = vars(parser.parse_args())
     try:
-        globals()[arguments.pop("command")](**arguments)
+        return globals()[arguments.pop("command")](**arguments) or 0
     except TutorialError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
@@ -72,7 +99,6 @@ def main() -> int:
             "\nInterrupted. Nothing is half written: the same command starts over.", file=sys.stderr
         )
         return 130
-    return 0
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ WRITES = {
     "02_tokenization": ("tokenized",),
     "03_training": ("model", "frozen_features"),
     "04_evaluation": ("predictions", "calibrated", "evaluation"),
-    "05_hub_deployment": (),
+    "05_hub_deployment": ("release",),
 }
 READS = {
     "01_data": (),
@@ -28,6 +28,11 @@ READS = {
     "03_training": ("splits", "tokenized"),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
     "05_hub_deployment": ("splits", "calibrated", "evaluation"),
+    "solutions/01_data": ("splits", "baselines"),
+    "solutions/02_tokenization": ("splits",),
+    "solutions/03_training": ("tokenized", "model"),
+    "solutions/04_evaluation": ("splits", "predictions", "calibrated"),
+    "solutions/05_hub_deployment": ("release",),
 }
 MANIFEST = "artifact.json"
 EMBEDDED = ROOT / "helpers" / "sample" / "reviews.csv"
@@ -138,8 +143,7 @@ def require(notebook: str) -> None:
         return
     from helpers import series
 
-    name = profiles.current().name
-    minutes = sum(profiles.MINUTES[stem][name] for stem in needed)
+    minutes = profiles.minutes(needed, profiles.current())
     print(
         f"{notebook} reads {', '.join(missing)}, not made yet in {shown(folder())}: "
         f"running {', '.join(needed)} first, about {max(1, round(minutes))} min.",

@@ -19,6 +19,7 @@ MINUTES = {
     "04_evaluation": {"sample": 1.2, "quick": 2, "full": 8},
     "05_hub_deployment": {"sample": 0.5, "quick": 2, "full": 2},
 }
+SOLUTIONS_MINUTES = 0.3  # of any notebook in notebooks/solutions, with any profile
 
 
 @dataclass(frozen=True)
@@ -166,16 +167,30 @@ def start(notebook: str) -> Profile:
     if profile.name == "sample":
         _repeatable()
     data = profile.source + (", from TUTORIAL_DATA" if profile.data else "")
-    minutes = MINUTES[notebook][profile.name]
-    duration = f"about {minutes:.0f} min" if minutes >= 1.5 else "about a minute or less"
+    duration = minutes([notebook], profile)
     print(
         f"{notebook} with the profile {profile.name}: {data}, "
         f"{profile.checkpoint.split('/')[-1]}, {profile.max_length} tokens, "
-        f"on the {profile.device.upper()}, {duration}."
+        f"on the {profile.device.upper()}, "
+        f"{f'about {duration:.0f} min' if duration >= 1.5 else 'about a minute or less'}. "
+        f"The whole series takes about {minutes(MINUTES, profile):.0f} min here."
     )
+    if "google.colab" in sys.modules and profile.device == "cpu":
+        print(
+            "There is no GPU here, so this is the small embedded job. For IMDB and DistilBERT "
+            "choose Runtime, Change runtime type, T4 GPU, and run the notebook again.",
+            file=sys.stderr,
+        )
     if profile.data and profile.name == "sample":
         print("Reviews longer than the embedded ones take up to twice as long.", file=sys.stderr)
     return profile
+
+
+def minutes(notebooks, profile: Profile) -> float:
+    """Minutes that the `notebooks` take together with `profile`, reading not counted."""
+    return sum(
+        MINUTES[name][profile.name] if name in MINUTES else SOLUTIONS_MINUTES for name in notebooks
+    )
 
 
 def _repeatable() -> None:

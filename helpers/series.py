@@ -15,6 +15,7 @@ from helpers import ROOT, TutorialError, artifacts, profiles, shown
 
 NOTEBOOKS = ROOT / "notebooks"
 ORDER = tuple(artifacts.WRITES)
+SOLUTIONS = tuple(name for name in artifacts.READS if name.startswith("solutions/"))
 CELL_TIMEOUT = 6 * 3600  # seconds: a full training run on a slow GPU fits
 # What the Trainer's table says while it works: "[ 12/126 00:15 < 02:10, 0.9 it/s, Epoch 0.2/2]"
 _BAR = re.compile(r"\[\s*(\d+)/(\d+)\s+(\d[\d:]*)\s*(?:&lt;|<)\s*(\d[\d:]*)")
@@ -106,9 +107,9 @@ def run(stems, store: str | None = None) -> None:
     os.environ.update(environment())
     try:
         started = time.monotonic()
-        profile = profiles.current().name
+        profile = profiles.current()
         for position, stem in enumerate(stems):
-            left = sum(profiles.MINUTES[s][profile] for s in stems[position:])
+            left = profiles.minutes(stems[position:], profile)
             gone = time.monotonic() - started
             print(
                 f"[{position + 1}/{len(stems)}] {stem} ({gone / 60:.1f} min gone, about "

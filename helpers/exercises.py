@@ -1,0 +1,438 @@
+"""The exercises' self-checks, and the command that copies the exercises into the notebooks.
+
+A check takes the learner's answer first and then what the notebook made. It prints "Right" and what
+the answer shows, or "Not yet" and a hint: a wrong answer is no reason for a traceback.
+"""
+
+import functools
+import json
+import math
+import re
+
+import numpy as np
+
+from helpers import ROOT, TutorialError
+
+
+class Hint(Exception):
+    """What stands between an answer and the right one."""
+
+
+def exercise(check):
+    """Make a function that raises `Hint` or returns a finding print it, whatever it was given."""
+
+    @functools.wraps(check)
+    def run(answer, *made) -> None:
+        try:
+            if answer is ...:
+                raise Hint("put your own code in place of the dots, and run both cells again.")
+            print("Right.", check(answer, *made))
+        except Hint as hint:
+            print("Not yet:", hint)
+        except TutorialError as error:
+            print("Not yet:", error)
+        except Exception as error:  # any answer may come, of any type
+            wanted = check.__doc__.splitlines()[0]
+            print(f"Not yet: the check can't use this ({type(error).__name__}). Wanted: {wanted}")
+
+    return run
+
+
+def _mask(answer, length: int) -> np.ndarray:
+    found = np.asarray(answer)
+    if found.shape != (length,):
+        raise Hint(f"there should be {length:,} values, one for each review, not {found.shape}.")
+    if found.dtype != bool:
+        raise Hint("the values should be True or False: compare, or use `str.contains`.")
+    return found
+
+
+def _around(text: str, pattern: str) -> str:
+    place = re.search(pattern, text, flags=re.I).start()
+    return " ".join(text[max(0, place - 25) : place + 25].split())
+
+
+# 01_data
+
+
+@exercise
+def negations(answer, frame):
+    """One True or False for each row of `frame`."""
+    pattern = r"\bnot\b|n['’]t\b"
+    found, wanted = _mask(answer, len(frame)), frame["text"].str.contains(pattern, case=False)
+    missed, extra = frame["text"][wanted & ~found], frame["text"][~wanted & found]
+    if len(missed):
+        raise Hint(
+            f"{len(missed)} reviews are missing, one with “{_around(missed.iloc[0], pattern)}”. "
+            "Look at capitals, at n't, and at commas after the word."
+        )
+    if len(extra):
+        raise Hint(
+            f"{len(extra)} reviews too many, such as “{extra.iloc[0][:50]}”. Does a word like "
+            "“nothing” slip in? In a regular expression, \\b is the edge of a word."
+        )
+    within, others = frame["label"][wanted].mean(), frame["label"][~wanted].mean()
+    return f"Positive among them: {within:.0%}; among the rest: {others:.0%}."
+
+
+@exercise
+def word_pairs(answer, tfidf, train, validation):
+    """A fitted scikit-learn pipeline like `tfidf`, with ngram_range=(1, 2)."""
+    from sklearn.exceptions import NotFittedError
+
+    from helpers import evaluation
+
+    if answer is tfidf:
+        raise Hint("this is the old pipeline. Make a new one, so that both can be compared.")
+    if tuple(answer[0].ngram_range) != (1, 2):
+        raise Hint(
+            f"its ngram_range is {answer[0].ngram_range}: pairs as well as words are (1, 2)."
+        )
+    try:
+        second = answer.predict(validation["text"][:])
+    except NotFittedError:
+        raise Hint("it has not learned anything: call its `fit` with train's texts.") from None
+    words = len(answer[0].vocabulary_)
+    if words != len(type(answer[0])(ngram_range=(1, 2)).fit(train["text"][:]).vocabulary_):
+        raise Hint("its vocabulary is not that of train: fit it on train, and on nothing else.")
+    first = tfidf.predict(validation["text"][:])
+    paired = evaluation.compare(np.array(validation["label"][:]), second, first, 0)
+    low, high = (100 * end for end in paired.interval)
+    return (
+        f"{words:,} words and pairs instead of {len(tfidf[0].vocabulary_):,}, and "
+        f"{100 * paired.difference:+.0f} points on validation ({low:+.0f} to {high:+.0f})."
+    )
+
+
+@exercise
+def three_classes(answer, frame):
+    """For each row of `frame` one of "negative", "neutral" and "positive"."""
+    if "stars" not in frame:
+        return "These reviews came without stars, so there is nothing to sort. Go on."
+    from sklearn.feature_extraction.text import TfidfVectorizer
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import cross_val_score
+    from sklearn.pipeline import make_pipeline
+
+    found = np.asarray(answer, dtype=str)
+    wanted = np.select(
+        [frame["stars"] <= 3, frame["stars"] >= 8], ["negative", "positive"], "neutral"
+    )
+    if found.shape != wanted.shape:
+        raise Hint(f"there should be {len(wanted):,} values, one for each row, not {found.shape}.")
+    wrong = np.flatnonzero(found != wanted)
+    if len(wrong):
+        stars = frame["stars"].iloc[wrong[0]]
+        raise Hint(f"{stars} stars became “{found[wrong[0]]}”, not “{wanted[wrong[0]]}”.")
+    model = make_pipeline(TfidfVectorizer(), LogisticRegression())
+    score = cross_val_score(model, frame["text"], wanted, cv=3).mean()
+    most = max(np.mean(wanted == name) for name in set(wanted))
+    return (
+        f"{np.mean(wanted == 'neutral'):.0%} are neutral. TF-IDF scores {score:.2f} on three "
+        f"classes in cross-validation, where always giving the most frequent scores {most:.2f}."
+    )
+
+
+# 02_tokenization
+
+
+@exercise
+def many_pieces(answer, tokenizer):
+    """One English word, as a string."""
+    if not isinstance(answer, str) or not answer.isalpha():
+        raise Hint("give one word in quotes, letters only.")
+    pieces = tokenizer.tokenize(answer)
+    if len(pieces) < 5:
+        raise Hint(
+            f"it becomes {len(pieces)}: {' '.join(pieces)}. Try a longer word, or a rarer one."
+        )
+    return " ".join(pieces)
+
+
+@exercise
+def head_and_tail(answer, tokenizer, full):
+    """A function of a list of ids and a limit that returns a list of ids."""
+    start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
+    for limit in (16, 65):
+        for ids in sorted(full, key=len)[:: max(1, len(full) // 50)]:
+            kept = list(answer(list(ids), limit))
+            if len(ids) <= limit:
+                if kept != ids:
+                    raise Hint(f"a review of {len(ids)} tokens fits into {limit}: leave it alone.")
+                continue
+            if len(kept) != limit:
+                raise Hint(f"of {len(ids)} tokens {len(kept)} are left, and {limit} would fit.")
+            if kept[0] != start or kept[-1] != end:
+                raise Hint("[CLS] must stay first and [SEP] last.")
+            head = next(
+                (n for n, (a, b) in enumerate(zip(kept, ids, strict=False)) if a != b), limit
+            )
+            tail = next(
+                (n for n, (a, b) in enumerate(zip(kept[::-1], ids[::-1], strict=False)) if a != b),
+                limit,
+            )
+            if head + tail < limit or min(head, tail) < limit // 2:
+                raise Hint(
+                    f"with a limit of {limit}, the first {limit // 2} tokens and the last "
+                    f"{limit // 2} should be there; yours begins as the review does for {head} "
+                    f"tokens and ends as it does for {tail}."
+                )
+    longest = max(full, key=len)
+    text = tokenizer.decode(list(answer(list(longest), 32))[1:-1])
+    return f"The longest review in 32 tokens: “{text}”."
+
+
+@exercise
+def padding_shares(answer, lengths, order):
+    """A dictionary from batch size to the share of padding, for the sizes 4 and 64."""
+    from helpers.tokenization import tokens_processed
+
+    for size in (4, 64):
+        if size not in answer:
+            raise Hint(f"there is no entry for batches of {size}.")
+        tokens = tokens_processed(lengths, order, size)
+        share = 1 - np.sum(lengths) / tokens
+        if not math.isclose(answer[size], share, abs_tol=1e-6):
+            near = math.isclose(answer[size], np.sum(lengths) / tokens, abs_tol=1e-6)
+            raise Hint(
+                f"for {size}: that is the share of real tokens; padding is the rest."
+                if near
+                else f"for {size}: divide the real tokens by those that `tokens_processed` counts "
+                "with the random order, and take that from 1."
+            )
+    return f"Padding is {answer[4]:.0%} of the tokens in batches of 4, {answer[64]:.0%} of 64."
+
+
+# 03_training
+
+
+@exercise
+def fooled(answer, model, tokenizer):
+    """A review of at least five words, and its right label in words: two strings."""
+    import torch
+
+    review, label = answer
+    if review is ... or label is ...:
+        raise Hint("put a review and its label in place of the dots.")
+    if label not in model.config.label2id:
+        raise Hint(f"the label is “{label}”: write “negative” or “positive”.")
+    if len(review.split()) < 5:
+        raise Hint("the review should have at least five words: be fair to the model.")
+    batch = tokenizer(review, truncation=True, return_tensors="pt").to(model.device)
+    with torch.inference_mode():
+        shares = model.eval()(**batch).logits[0].float().softmax(-1)
+    said = model.config.id2label[int(shares.argmax())]
+    if said == label:
+        raise Hint(
+            f"the model says {said} too, with {shares.max():.2f}. Try irony, a negation far from "
+            "its word, or praise for everything but the film."
+        )
+    return f"You say {label}, the model says {said} with {shares.max():.2f}."
+
+
+@exercise
+def optimizer_steps(answer, n_reviews):
+    """The number of optimiser steps, an integer."""
+    batches = math.ceil(n_reviews / 16)
+    wanted = 3 * math.ceil(batches / 2)
+    if answer == 3 * batches:
+        raise Hint("that is the number of batches: two of them are accumulated for one step.")
+    if answer == math.ceil(batches / 2):
+        raise Hint("that is one epoch, and there are three.")
+    if answer != wanted:
+        raise Hint(f"{n_reviews:,} reviews are {batches} batches of 16, the last one smaller.")
+    return f"{wanted} steps, each on the gradients of up to 32 reviews, in the memory of 16."
+
+
+@exercise
+def mean_loss(answer, logits, labels):
+    """The mean cross-entropy on validation, a number."""
+    from scipy.special import log_softmax
+
+    each = -log_softmax(logits, axis=-1)[np.arange(len(labels)), labels]
+    if np.ndim(answer):
+        raise Hint("that is one loss for each review: take their mean.")
+    if math.isclose(answer, -each.mean(), abs_tol=1e-3):
+        raise Hint("the sign: a probability below 1 has a negative logarithm.")
+    if math.isclose(answer, each.mean() / math.log(2), abs_tol=1e-3):
+        raise Hint("take the natural logarithm, `np.log`.")
+    if not math.isclose(answer, each.mean(), abs_tol=1e-3):
+        raise Hint(
+            "make each row of logits into probabilities (`scipy.special.softmax`, axis=-1), pick "
+            "the right label's, and take the mean of minus its logarithm."
+        )
+    worst = np.sort(each)[-max(1, len(each) // 10) :]
+    return (
+        f"{each.mean():.2f}; the worst tenth of the reviews makes {worst.sum() / each.sum():.0%}."
+    )
+
+
+# 04_evaluation
+
+
+@exercise
+def own_slice(answer, labels, tuned):
+    """One True or False for each test review."""
+    from helpers import ledger
+
+    found = _mask(answer, len(labels))
+    if found.sum() < 30 or found.all():
+        raise Hint(
+            f"it holds {found.sum()} reviews: fewer than 30 tell nothing, and all are no slice. "
+            "Try another word, a length, or a shorter pattern."
+        )
+    inside = ledger.score(labels[found], tuned[found])
+    low, high = inside["interval"]
+    outside = (tuned == labels)[~found].mean()
+    holds = "holds" if low <= outside <= high else "does not hold"
+    return (
+        f"{inside['accuracy']:.2f} ({low:.2f} to {high:.2f}) on {inside['n']} reviews; the "
+        f"interval {holds} the {outside:.2f} of the others."
+    )
+
+
+@exercise
+def functionality_test(answer, probability):
+    """A list of at least six pairs of a sentence and a label, 0 or 1."""
+    sentences, labels = zip(*answer, strict=True)
+    if ... in sentences or ... in labels:
+        raise Hint("put sentences and their labels in place of the dots.")
+    if len(set(sentences)) < 6:
+        raise Hint(f"{len(set(sentences))} different sentences: write at least six.")
+    if set(labels) != {0, 1}:
+        raise Hint("label some sentences 0 (negative) and some 1 (positive).")
+    given = np.asarray(probability(list(sentences)))
+    failed = (given >= 0.5) != np.array(labels)
+    worst = sentences[int(np.argmax(np.abs(given - np.array(labels))))]
+    return f"{failed.sum()} of {len(failed)} fail. Furthest off: “{worst}”."
+
+
+@exercise
+def paired_difference(answer, labels, predictions):
+    """What `evaluation.compare` returns for frozen features against TF-IDF."""
+    from helpers import evaluation
+
+    frozen, tfidf = predictions["frozen features"], predictions["TF-IDF + logistic regression"]
+    wanted = evaluation.compare(labels, frozen, tfidf, 0)
+    if not hasattr(answer, "difference"):
+        raise Hint("call `evaluation.compare` with the labels, both predictions and a seed.")
+    if math.isclose(answer.difference, -wanted.difference) and wanted.difference:
+        raise Hint("the sign: frozen features come first, TF-IDF second.")
+    if not math.isclose(answer.difference, wanted.difference, abs_tol=1e-9):
+        raise Hint("other systems were compared: take “frozen features” and the TF-IDF baseline.")
+    low, high = (100 * end for end in answer.interval)
+    verdict = "excludes zero" if low > 0 or high < 0 else "holds zero: these reviews can't tell"
+    return f"{100 * answer.difference:+.0f} points ({low:+.0f} to {high:+.0f}), which {verdict}."
+
+
+# 05_hub_deployment
+
+
+@exercise
+def intended_use(answer, api, repository):
+    """What `api.upload_file` returns."""
+    from huggingface_hub import ModelCard
+
+    if not hasattr(answer, "oid"):
+        raise Hint("keep what `api.upload_file` returns: it says which commit was made.")
+    card = ModelCard.load(
+        api.hf_hub_download(repository, "README.md", revision=answer.oid),
+        ignore_metadata_errors=True,
+    )
+    section = re.search(r"^## Intended use\s*\n(.*?)(?=^## |\Z)", card.text, flags=re.M | re.S)
+    if not section:
+        raise Hint("the card of that commit has no heading “## Intended use” on a line of its own.")
+    if len(section[1].split()) < 8:
+        raise Hint("the section says too little: for whom, and for which texts, is the model?")
+    if not card.data.to_dict().get("license"):
+        raise Hint("the card lost its metadata: start from `card.content`, not from `card.text`.")
+    return f"Commit “{answer.commit_message}” is number {len(api.list_repo_commits(repository))}."
+
+
+@exercise
+def first_versions(answer, api, repository, revision):
+    """A dictionary from a library's name to its version."""
+    path = api.hf_hub_download(repository, "metrics.json", revision=revision)
+    with open(path, encoding="utf-8") as stream:
+        content = json.load(stream)
+    rows = content["rows"] if isinstance(content, dict) else content
+    wanted = next(row["versions"] for row in rows if row["system"] == "fine-tuned")
+    if answer in (content, rows):
+        raise Hint("that is the whole ledger: take one row of it, and its “versions”.")
+    if answer != wanted:
+        raise Hint("take “versions” of the row whose system is “fine-tuned”.")
+    return f"The ledger keeps the versions of {', '.join(wanted)}."
+
+
+@exercise
+def through_the_app(answer, folder):
+    """A list of at least three reviews, each a string."""
+    import sys
+
+    reviews = [text for text in answer if isinstance(text, str) and text.strip()]
+    if ... in answer or len(set(reviews)) < 3:
+        raise Hint("put at least three different reviews in place of the dots.")
+    app = str(ROOT / "helpers" / "space")
+    if app not in sys.path:
+        sys.path.append(app)
+    from scoring import Classifier  # the very module that the Space runs
+
+    classifier = Classifier(str(folder))
+    lines = [
+        f"{classifier.label(score.positive)} ({score.positive:.2f} positive): {text[:60]}"
+        for text, score in zip(reviews, classifier.score(reviews), strict=True)
+    ]
+    return "The app says:\n" + "\n".join(lines)
+
+
+def write_stubs() -> None:
+    """Copy the exercises of `notebooks/solutions/` into the notebooks, without their solutions.
+
+    In a solutions notebook the cells tagged `exercise` are the exercises; in their code, all from
+    the line `# Solution` on is left out. They replace the cells so tagged in the notebook.
+
+    Raises
+    ------
+    TutorialError
+        If a notebook has no heading "## Exercises" to put them under.
+    """
+    for path in sorted((ROOT / "notebooks" / "solutions").glob("*.ipynb")):
+        target = ROOT / "notebooks" / path.name
+        solved, notebook = (json.loads(file.read_text(encoding="utf-8")) for file in (path, target))
+        cells = [cell for cell in notebook["cells"] if not _tagged(cell)]
+        stored = [cell for cell in notebook["cells"] if _tagged(cell)]
+        if [_written(cell) for cell in stored] == [_written(cell) for cell in stubs(solved)]:
+            continue  # its outputs are those of these stubs
+        place = [
+            i for i, cell in enumerate(cells) if "".join(cell["source"]).startswith("## Exercises")
+        ]
+        if not place:
+            raise TutorialError(f"{target.name} has no heading ## Exercises in a cell of its own.")
+        cells[place[0] + 1 : place[0] + 1] = stubs(solved)
+        notebook["cells"] = cells
+        text = json.dumps(notebook, indent=1, ensure_ascii=False) + "\n"
+        target.write_text(text, encoding="utf-8")
+
+
+def stubs(solved: dict) -> list[dict]:
+    """The exercise cells of a solutions notebook, given as parsed JSON, with nothing solved."""
+    found = []
+    for cell in solved["cells"]:
+        if _tagged(cell):
+            stub = cell | {"source": _unsolved("".join(cell["source"])).splitlines(keepends=True)}
+            if cell["cell_type"] == "code":
+                stub |= {"execution_count": None, "outputs": []}
+            found.append(stub)
+    return found
+
+
+def _tagged(cell: dict) -> bool:
+    return "exercise" in cell["metadata"].get("tags", [])
+
+
+def _written(cell: dict) -> tuple:
+    return cell["cell_type"], cell["id"], cell["metadata"], "".join(cell["source"])
+
+
+def _unsolved(source: str) -> str:
+    return re.split(r"^# Solution\s*$", source, flags=re.M)[0].rstrip()
