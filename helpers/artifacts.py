@@ -21,6 +21,7 @@ WRITES = {
     "03_training": ("model", "frozen_features"),
     "04_evaluation": ("predictions", "calibrated", "evaluation"),
     "05_hub_deployment": ("release",),
+    "06_faster_inference": ("faster",),
 }
 READS = {
     "01_data": (),
@@ -28,11 +29,13 @@ READS = {
     "03_training": ("splits", "tokenized"),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
     "05_hub_deployment": ("splits", "calibrated", "evaluation"),
+    "06_faster_inference": ("splits", "calibrated"),
     "solutions/01_data": ("splits", "baselines"),
     "solutions/02_tokenization": ("splits",),
     "solutions/03_training": ("tokenized", "model"),
     "solutions/04_evaluation": ("splits", "predictions", "calibrated"),
     "solutions/05_hub_deployment": ("release",),
+    "solutions/06_faster_inference": ("splits", "faster"),
 }
 MANIFEST = "artifact.json"
 EMBEDDED = ROOT / "helpers" / "sample" / "reviews.csv"

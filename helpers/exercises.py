@@ -385,6 +385,41 @@ def through_the_app(answer, folder):
     return "The app says:\n" + "\n".join(lines)
 
 
+# 06_faster_inference
+
+
+@exercise
+def sorting_saves(answer, lengths):
+    """A share between 0 and 1."""
+    from helpers.tokenization import tokens_processed
+
+    before = tokens_processed(lengths, np.arange(len(lengths)), 8)
+    after = tokens_processed(lengths, np.argsort(lengths), 8)
+    if math.isclose(answer, before / after - 1, abs_tol=1e-6) and before != after:
+        raise Hint("divide by the tokens before sorting: a share of those is saved.")
+    if math.isclose(answer, after / before, abs_tol=1e-6) and before != after:
+        raise Hint("that share is still processed; what is saved is the rest.")
+    if not math.isclose(answer, 1 - after / before, abs_tol=1e-6):
+        raise Hint("count the tokens of both orders with `tokens_processed`, in batches of 8.")
+    return f"{before:,} tokens become {after:,}: {answer:.0%} saved."
+
+
+@exercise
+def moved_by_rounding(answer, full, eight):
+    """One number for each review of `texts`."""
+    found, wanted = np.asarray(answer, float), np.abs(eight - full)
+    if found.shape != wanted.shape:
+        raise Hint(
+            f"there should be {len(wanted)} numbers, one for each review, not {found.shape}."
+        )
+    if np.allclose(np.abs(found), wanted, atol=1e-3) and (found < -1e-3).any():
+        raise Hint("how far, not in which direction: take the absolute value.")
+    if not np.allclose(found, wanted, atol=1e-3):
+        raise Hint("score `texts` with each of the two and subtract.")
+    most = int(np.argmax(wanted))
+    return f"At most {wanted[most]:.2f}, for a review that was {full[most]:.2f} positive."
+
+
 def write_stubs() -> None:
     """Copy the exercises of `notebooks/solutions/` into the notebooks, without their solutions.
 

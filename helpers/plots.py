@@ -107,6 +107,31 @@ def interval_dots(ax, names, values, intervals) -> None:
     ax.grid(axis="y", visible=False)
 
 
+def speeds(ax, times) -> None:
+    """Draw a bar for each name of the dictionary `times`, the first at the top."""
+    rows = np.arange(len(times))[::-1]
+    ax.barh(rows, times.values(), color=BLUE, height=0.6)
+    for row, value in zip(rows, times.values(), strict=True):
+        ax.annotate(f"{value:.1f}", (value, row), (4, 0), textcoords="offset points", va="center")
+    ax.set_yticks(rows, times)
+    ax.set_xlim(0, 1.1 * max(times.values()))
+    ax.grid(axis="y", visible=False)
+
+
+def waits(ax, milliseconds) -> None:
+    """Draw median and 95th percentile for each name of a dictionary of such pairs."""
+    rows = np.arange(len(milliseconds))[::-1]
+    middle, late = np.array(list(milliseconds.values())).T
+    ax.hlines(rows, middle, late, color=GREY, linewidth=3, alpha=0.6)
+    ax.plot(middle, rows, "o", color=BLUE, markersize=8)
+    for row, value in zip(rows, middle, strict=True):
+        ax.annotate(f"{value:.0f}", (value, row), (0, 8), textcoords="offset points", ha="center")
+    ax.set_yticks(rows, milliseconds)
+    ax.set_xlim(0, 1.1 * late.max())
+    ax.set_ylim(-0.6, len(rows) - 0.4)
+    ax.grid(axis="y", visible=False)
+
+
 def confusion(ax, matrix, labels) -> None:
     """Draw a confusion matrix of counts, rows true and columns predicted, each with its share."""
     matrix = np.asarray(matrix)

@@ -18,6 +18,7 @@ MINUTES = {
     "03_training": {"sample": 3, "quick": 7, "full": 45},
     "04_evaluation": {"sample": 1.2, "quick": 2, "full": 8},
     "05_hub_deployment": {"sample": 0.5, "quick": 2, "full": 2},
+    "06_faster_inference": {"sample": 0.7, "quick": 2, "full": 3},
 }
 SOLUTIONS_MINUTES = 0.3  # of any notebook in notebooks/solutions, with any profile
 
