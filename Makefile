@@ -10,7 +10,7 @@ export TUTORIAL_PROFILE ?= sample
 export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help run test exercises preflight browser test-space sample-report lab app refresh lint lock badges clean
+.PHONY: help run test exercises preflight browser test-space test-colab sample-report lab app refresh lint lock badges clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -34,6 +34,17 @@ browser:  ## install Debian's Chromium, which the app's browser tests drive
 
 test-space: .venv/installed  ## the app in an environment that holds only the Space's packages (minutes)
 	TUTORIAL_SPACE_VENV=1 $(PY) -m pytest tests/test_app.py -k runs_alone
+
+# Colab's versions, each without its dependencies as on Colab; torch is the lock's, and has its own.
+.venv-colab/installed: tests/colab_runtime.txt requirements.txt
+	test -x .venv-colab/bin/python || $(PYTHON) -m venv .venv-colab
+	@echo "Installing what Colab has into .venv-colab, 1.8 GB on disk: some minutes without a word."
+	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check --constraint tests/colab_runtime.txt $$(grep '^torch==' requirements.txt)
+	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/colab_runtime.txt
+	touch $@
+
+test-colab: .venv/installed .venv-colab/installed  ## each notebook alone, with Colab's versions (XX minutes): make test-colab [ONLY=02_tokenization]
+	TUTORIAL_COLAB_VENV=.venv-colab $(PY) -m pytest -s -rs tests/test_colab.py $(if $(ONLY),-k $(ONLY))
 
 sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]
 	$(PY) tests/sample_report.py $(REAL)
@@ -68,6 +79,6 @@ preflight: .venv/installed  ## check whether this machine is ready for the serie
 badges: .venv/installed  ## write the Colab badges: make badges REPO=owner/name REF=main
 	$(PY) -m helpers badges --repo $(REPO) --ref $(REF)
 
-clean:  ## remove artifacts, caches and the virtual environment
-	rm -rf artifacts .venv .venv-lock .pytest_cache .ruff_cache .coverage
+clean:  ## remove artifacts, caches and the virtual environments
+	rm -rf artifacts .venv .venv-colab .venv-lock .pytest_cache .ruff_cache .coverage
 	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
