@@ -212,7 +212,7 @@ def content():
     except OSError as error:
         pytest.skip(f"the first cell clones into /content, which can't be made here: {error}")
     if not os.access(folder, os.W_OK):
-        pytest.skip("the first cell clones into /content, which this user can't write to")
+        pytest.skip("the first cell clones into /content, which this user may not write to")
     yield folder
     shutil.rmtree(folder / "tutorial", ignore_errors=True)
     if made:
