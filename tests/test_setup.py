@@ -18,6 +18,8 @@ NAMED = {
 # Used by a command or by another package's machinery, not by an import: where to see it.
 BY_COMMAND = {
     "accelerate": ("notebooks/03_training.ipynb", "Trainer"),
+    "onnx": ("notebooks/06_faster_inference.ipynb", "torch.onnx.export"),
+    "onnxscript": ("notebooks/06_faster_inference.ipynb", "torch.onnx.export"),
     "jupyterlab": ("Makefile", "jupyter lab"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-cov": ("Makefile", "--cov"),
