@@ -5,6 +5,7 @@ import os
 import re
 import sys
 import tempfile
+from pathlib import Path
 
 from helpers import ROOT, TutorialError, shown
 
@@ -72,6 +73,20 @@ def reset() -> None:
     preflight.reset()
 
 
+def score(
+    reviews: Path,
+    out: Path,
+    model: str | None,
+    revision: str | None,
+    batch_size: int | None,
+    int8: bool,
+) -> None:
+    """Score a file of reviews, of any size."""
+    from helpers import inference
+
+    print(inference.score_file(reviews, out, model, revision, batch_size, int8))
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m helpers", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True)
@@ -88,16 +103,27 @@ def main() -> int:
     badge = commands.add_parser("badges", help=badges.__doc__)
     badge.add_argument("--repo", required=True, help="owner/name")
     badge.add_argument("--ref", required=True, help="branch, tag or commit")
+    scoring = commands.add_parser("score", help=score.__doc__, description=score.__doc__)
+    scoring.add_argument("reviews", type=Path, help="a CSV, JSON Lines or Parquet file")
+    scoring.add_argument("--out", type=Path, required=True, help=".csv, .jsonl or .parquet")
+    scoring.add_argument("--model", help="a folder or a Hub id; by default what the series made")
+    scoring.add_argument("--revision", help="a commit, branch or tag of the model on the Hub")
+    scoring.add_argument("--batch-size", type=int, metavar="N", help="reviews scored together")
+    scoring.add_argument(
+        "--int8",
+        action="store_true",
+        help="with the 8-bit model of 06_faster_inference",
+    )
     arguments = vars(parser.parse_args())
+    command = arguments.pop("command")
     try:
-        return globals()[arguments.pop("command")](**arguments) or 0
+        return globals()[command](**arguments) or 0
     except TutorialError as error:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print(
-            "\nInterrupted. Nothing is half written: the same command starts over.", file=sys.stderr
-        )
+        again = "goes on where it stopped" if command == "score" else "starts over"
+        print(f"\nInterrupted. Nothing is half written: the same command {again}.", file=sys.stderr)
         return 130
 
 

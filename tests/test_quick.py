@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import pandas as pd
+import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Value
 from transformers import DistilBertConfig, DistilBertForMaskedLM
@@ -69,6 +70,9 @@ def the_hub(folder):
     return publish
 
 
+@pytest.mark.skipif(
+    not os.environ.get("TUTORIAL_COLAB_VENV"), reason="takes minutes: make test-colab runs it"
+)
 def test_the_series_with_the_profile_quick(tmp_path):
     made = tmp_path / "artifacts"
     (tmp_path / "source").mkdir()
