@@ -1,6 +1,7 @@
 """Where 05_hub_deployment publishes: the rehearsal Hub by default, the real one on request."""
 
 import atexit
+import inspect
 import os
 import sys
 
@@ -23,6 +24,7 @@ def connect(rehearse: bool) -> str:
     """
     if rehearse:
         _start_rehearsal()
+        _validate_here()
     elif os.environ.get("HF_ENDPOINT", "").startswith("http://127.0.0.1"):
         raise TutorialError("This kernel rehearsed already: restart it, then set REHEARSE = False.")
     from huggingface_hub import get_token, whoami
@@ -91,3 +93,17 @@ def _start_rehearsal() -> None:
         "HF_HUB_CACHE": str(artifacts.path("hub_cache")),
     }
     os.environ.pop("HF_HUB_OFFLINE", None)
+
+
+def _validate_here() -> None:
+    """Send the cards that `card.validate()` checks to the rehearsal Hub with any client.
+
+    That of huggingface_hub 1.27, which Colab has, asks huggingface.co whatever HF_ENDPOINT says.
+    """
+    from huggingface_hub import HfApi, RepoCard
+
+    def validate(card: RepoCard, repo_type: str | None = None) -> None:
+        HfApi()._validate_yaml(str(card), repo_type=repo_type or card.repo_type)
+
+    if "https://huggingface.co/api/" in inspect.getsource(RepoCard.validate):
+        RepoCard.validate = validate

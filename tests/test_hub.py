@@ -536,6 +536,22 @@ def test_cards_are_validated(api, endpoint, monkeypatch, kind, head, message):
     assert message in json.loads(text)["errors"][0]["message"]
 
 
+def test_colabs_client_validates_cards_here_too(api, endpoint, monkeypatch):
+    from huggingface_hub import ModelCard, RepoCard, constants
+
+    from helpers import hub_deployment
+
+    def elsewhere(card, repo_type=None):
+        raise AssertionError("asked https://huggingface.co/api/validate-yaml")
+
+    monkeypatch.setattr(constants, "ENDPOINT", endpoint)
+    monkeypatch.setattr(RepoCard, "validate", elsewhere)
+    hub_deployment._validate_here()
+    ModelCard(CARD).validate()
+    with pytest.raises(ValueError, match="language"):
+        ModelCard("---\nlanguage: no\n---\n").validate()
+
+
 def test_a_bad_card_is_not_committed(api, endpoint):
     api.create_repo("rehearsal/bad-card", exist_ok=True)
     status, _, text = push(
