@@ -94,11 +94,18 @@ def reviews(count, seed=0):
     return [{"text": " ".join(draw.choices(words, k=draw.randint(2, 12)))} for _ in range(count)]
 
 
-def command(*arguments, before="", **variables):
-    """The command line's arguments for a process of its own, after `before`."""
+def start(*arguments, before):
+    """The command in a process of its own, which executes `before` first."""
     program = "import runpy, sys; sys.argv = ['helpers', 'score', *sys.argv[1:]]\n" + before
     program += "\nrunpy.run_module('helpers', run_name='__main__')"
-    return [sys.executable, "-c", program, *map(str, arguments)]
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *map(str, arguments)],
+        cwd=ROOT,
+        env=os.environ | {"OMP_NUM_THREADS": "1"},  # faster on so small a model
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
 
 
 # The scores
@@ -378,24 +385,33 @@ def test_a_disk_that_fails(score, tmp_path, monkeypatch):
 
 
 def test_a_model_on_the_hub_at_a_revision(tmp_path, model):
-    (tmp_path / "in.csv").write_text("text\nFine.\n")
+    """Weights, configuration and tokenizer are of that revision, and so is the identity."""
+    later = Path(configured(model, tmp_path / "later", not_sure_below=0.9))
+    settings = json.loads((later / "tokenizer_config.json").read_text()) | {"model_max_length": 64}
+    (later / "tokenizer_config.json").write_text(json.dumps(settings))
     push = (
-        "import sys; from huggingface_hub import HfApi; api = HfApi(); api.create_repo('rehearsal/m');"
-        "print(api.upload_folder(repo_id='rehearsal/m', folder_path=sys.argv[1]).oid)"
+        "import sys; from huggingface_hub import HfApi; HfApi().create_repo('rehearsal/m')\n"
+        "for folder in sys.argv[1:]:\n"
+        "    print(HfApi().upload_folder(repo_id='rehearsal/m', folder_path=folder).oid)"
+    )
+    show = (
+        "import sys; from helpers.inference import Scorer\n"
+        "for revision in (sys.argv[1], None):\n"
+        "    scorer = Scorer('rehearsal/m', revision)\n"
+        "    print(scorer.identity, scorer.not_sure_below, scorer.max_length)"
     )
     with local_hub.running(tmp_path / "hub") as endpoint:
         env = os.environ | {"HF_ENDPOINT": endpoint, "HF_HUB_DISABLE_XET": "1"}
         env |= {"HF_TOKEN": "rehearsal-write", "HF_HOME": str(tmp_path / "home")}
         env |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1"}
         options = {"env": env, "cwd": ROOT, "capture_output": True, "text": True}
-        pushed = subprocess.run([sys.executable, "-c", push, model], check=True, **options)
-        commit = pushed.stdout.split()[-1]
-        program = (
-            "import sys; from helpers.inference import Scorer\n"
-            "print(Scorer('rehearsal/m', sys.argv[1]).identity)"
-        )
-        found = subprocess.run([sys.executable, "-c", program, commit[:12]], **options)
-        assert found.stdout.strip() == f"rehearsal/m@{commit}", found.stderr[-500:]
+        pushed = subprocess.run([sys.executable, "-c", push, model, later], check=True, **options)
+        commits = pushed.stdout.split()
+        found = subprocess.run([sys.executable, "-c", show, commits[0]], **options)
+    assert found.stdout.splitlines() == [
+        f"rehearsal/m@{commits[0]} 0.0 512",
+        f"rehearsal/m@{commits[1]} 0.9 64",
+    ], found.stderr[-500:]
 
 
 @pytest.fixture(scope="module")
@@ -446,29 +462,20 @@ from helpers import inference
 inference.PIECE, log = 10, sys.argv.pop()
 score = inference.Scorer.probabilities
 def slow(self, texts, progress):
-    time.sleep(0.2)
+    time.sleep(0.1)
     open(log, "a").write("".join(f"{text}\\n" for text in texts))
     return score(self, texts, progress)
 inference.Scorer.probabilities = slow
 """
 
 
-def test_a_killed_run_goes_on_where_it_stopped(tmp_path, model):
-    rows = [{"text": f"{row['text']} {i}"} for i, row in enumerate(reviews(200))]
-    write(tmp_path / "in.csv", [*rows[:95], {"text": ""}, *rows[95:]])
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path, model, monkeypatch):
+    rows = [{"text": f"{row['text']} {i}"} for i, row in enumerate(reviews(120))]
+    write(tmp_path / "in.csv", [*rows[:75], {"text": ""}, *rows[75:]])
     log, work = tmp_path / "log.txt", tmp_path / ".out.csv.parts"
 
-    def start(name):
-        arguments = [tmp_path / "in.csv", "--out", tmp_path / name, "--model", model, log]
-        return subprocess.Popen(
-            command(*arguments, before=SLOW_AND_LOGGED),
-            cwd=ROOT,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-
-    first = start("out.csv")
+    arguments = [tmp_path / "in.csv", "--out", tmp_path / "out.csv", "--model", model, log]
+    first = start(*arguments, before=SLOW_AND_LOGGED)
     while not len(list(work.glob("*.parquet"))) >= 3:
         time.sleep(0.02)
         assert first.poll() is None
@@ -476,20 +483,22 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path, model):
     first.communicate()
     assert not (tmp_path / "out.csv").exists() and not (tmp_path / "out.rejected.csv").exists()
     kept = [row["text"] for part in sorted(work.glob("*.parquet")) for row in read(part)]
-    assert kept == [row["text"] for row in rows[: len(kept)]] and len(kept) < 200
+    assert kept == [row["text"] for row in rows[: len(kept)]] and len(kept) < 120
     log.unlink()
-    second = start("out.csv")
+    second = start(*arguments, before=SLOW_AND_LOGGED)
     said, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
     assert log.read_text().splitlines() == [row["text"] for row in rows[len(kept) :]]
-    assert f"{len(kept):,} of them before" in errors and "200 of 200 reviews" in errors
-    assert "Scored 200 reviews" in said and "reviews," not in said
+    assert f"{len(kept):,} of them before" in errors and "120 of 120 reviews" in errors
+    assert "Scored 120 reviews" in said and "reviews," not in said
     assert [row["text"] for row in read(tmp_path / "out.csv")] == [row["text"] for row in rows]
-    assert rejected(tmp_path) == {96: "text is empty"}
+    assert rejected(tmp_path) == {76: "text is empty"}
     assert not work.exists()
-    whole = start("whole.csv")
-    whole.communicate(timeout=120)
-    assert (tmp_path / "whole.csv").read_bytes() == (tmp_path / "out.csv").read_bytes()
+    monkeypatch.setattr(inference, "PIECE", 10)
+    inference.score_file(tmp_path / "in.csv", tmp_path / "whole.csv", str(model))
+    for one, other in zip(read(tmp_path / "out.csv"), read(tmp_path / "whole.csv"), strict=True):
+        score, expected = (float(row.pop("probability_positive")) for row in (one, other))
+        assert one == other and score == pytest.approx(expected, abs=1e-6)
 
 
 def test_a_changed_input_or_model_starts_over(score, scorer, model, tmp_path, monkeypatch, capsys):
@@ -569,12 +578,11 @@ def test_memory_does_not_grow_with_the_file(tmp_path, model):
     )
     peaks = []
     for count in (2_000, 40_000):
-        write(tmp_path / "in.csv", reviews(count))
+        write(tmp_path / "in.csv", [row | {"page": "x" * 2_000} for row in reviews(count)])
         arguments = [tmp_path / "in.csv", "--out", tmp_path / "out.parquet", "--model", model]
-        run = subprocess.run(
-            command(*arguments, before=before), cwd=ROOT, capture_output=True, text=True, check=True
-        )
-        peaks.append(int(run.stdout.split()[-1]))
+        said, errors = start(*arguments, before=before).communicate(timeout=300)
+        assert f"{count:,} of {count:,} reviews" in errors
+        peaks.append(int(said.split()[-1]))
         assert pq.read_metadata(tmp_path / "out.parquet").num_rows == count
     assert peaks[1] < 1.05 * peaks[0]
 
