@@ -10,7 +10,7 @@ export TUTORIAL_PROFILE ?= sample
 export TUTORIAL_DATA TUTORIAL_ARTIFACTS TUTORIAL_HUB_REPO
 export PYTHONDONTWRITEBYTECODE = 1
 
-.PHONY: help run test exercises preflight browser test-space test-colab sample-report lab app refresh lint lock badges clean
+.PHONY: help run test exercises preflight browser test-space test-colab sample-report bench lab app refresh lint lock badges clean
 
 help:  ## list the targets
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -48,6 +48,9 @@ test-colab: .venv/installed .venv-colab/installed  ## each notebook alone, with 
 
 sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]
 	$(PY) tests/sample_report.py $(REAL)
+
+bench: .venv/installed  ## measure training and inference against the usual way: make bench [ARGS="--reviews 50 --repetitions 1"]
+	$(PY) tests/benchmark.py $(ARGS)
 
 lab: .venv/installed  ## open JupyterLab on the notebooks
 	.venv/bin/jupyter lab --notebook-dir=. notebooks/01_data.ipynb
