@@ -28,7 +28,7 @@ from benchmark_machine import (
 from onnxruntime.quantization import QuantType, quantize_dynamic
 from transformers import pipeline
 
-from helpers import artifacts, inference
+from helpers import ROOT, artifacts, inference
 
 LOOP, BATCHED = "pipeline, a loop", "pipeline, batches of 32"
 HANDFUL = 8  # reviews for what is too slow to be counted
@@ -263,8 +263,7 @@ def measure_memory(job: Job) -> dict:
             lines = (f"Take {i}: tender and funny and a little slow." for i in range(size))
             source.write_text("\n".join(["text", *lines]) + "\n", encoding="utf-8")
             program = [sys.executable, "-m", "helpers", "score", str(source)]
-            peak, seconds = peak_memory(
-                [*program, "--out", f"{work}/{size}.parquet", "--model", str(model)]
-            )
+            options = ["--out", f"{work}/{size}.parquet", "--model", str(model)]
+            peak, seconds = peak_memory([*program, *options], ROOT)
             results[str(size)] = {"peak_memory": peak, "seconds": seconds}
     return results

@@ -16,7 +16,7 @@ from transformers import (
     set_seed,
 )
 
-from helpers import artifacts, checkpoint, data, profiles
+from helpers import TutorialError, artifacts, checkpoint, data, profiles
 
 LABELS = {
     "id2label": dict(enumerate(data.LABELS)),
@@ -55,6 +55,8 @@ def reviews(args, seed: int) -> tuple[pd.DataFrame, pd.DataFrame]:
         return tuple(
             pd.read_parquet(folder / f"{part}.parquet") for part in ("train", "validation")
         )
+    if args.data and not args.data.exists():
+        raise TutorialError(f"There is nothing at {args.data}: correct --data.")
     own = data.own_reviews(args.data or profiles.current().data or artifacts.EMBEDDED, seed)
     if args.data and "validation" not in own:
         own["validation"] = own["test"]

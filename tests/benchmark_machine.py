@@ -14,7 +14,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from helpers import ROOT, TutorialError, evaluation
+from helpers import TutorialError, evaluation
 
 LIBRARIES = ("torch", "transformers", "tokenizers", "onnxruntime", "numpy", "accelerate")
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
@@ -134,11 +134,11 @@ def paired_accuracy(labels, found, reference, seed: int) -> dict:
     return result
 
 
-def peak_memory(command: list[str]) -> tuple[int, float]:
-    """The most memory that `command` held, in bytes, and its seconds."""
+def peak_memory(command: list[str], folder: Path | None = None) -> tuple[int, float]:
+    """The most memory that `command`, run in `folder`, held in bytes, and its seconds."""
     start = time.perf_counter()
     answer = subprocess.run(
-        [sys.executable, "-S", "-c", PEAK, *command], capture_output=True, text=True, cwd=ROOT
+        [sys.executable, "-S", "-c", PEAK, *command], capture_output=True, text=True, cwd=folder
     )
     if answer.returncode:
         raise TutorialError(f"{' '.join(command[1:4])} failed: {answer.stderr.strip()[-500:]}")
