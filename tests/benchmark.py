@@ -259,8 +259,8 @@ def introduction(results: dict) -> str:
         f"{gpu}{place['cpu']}, {place['threads']} threads; torch {versions['torch']}, transformers "
         f"{versions['transformers']}. {its['reviews_to_train_on']:,} reviews to train on, "
         f"{its['reviews_to_validate_on']:,} to validate on, at most {its['max_length']} tokens, "
-        f"{its['tokens_median']:.0f} at the median. Medians of {its['repetitions']} repetitions "
-        "in turns, in brackets the least and the greatest. Rates and shares of the limit count "
+        f"{its['tokens_median']:.0f} at the median. Everything in turns, {its['repetitions']} "
+        "times: medians, in brackets the least and the greatest. Rates and shares of the limit count "
         "real tokens only."
     )
 

@@ -1,5 +1,6 @@
 """The usual training recipe and ours, for `benchmark.py`."""
 
+import gc
 import sys
 import tempfile
 import time
@@ -130,6 +131,7 @@ class Clock(TrainerCallback):
 def train_and_evaluate(job: Job, name: str, planned: tuple[Plan, Plan]) -> dict[str, float]:
     """Seconds of the planned steps and of the planned evaluation, and the memory on a GPU."""
     if job.cuda:
+        gc.collect()  # the model of the run before
         torch.cuda.reset_peak_memory_stats()
     steps, evaluated = planned
     rows = [row for batch in (steps.longest, *steps.picked) for row in batch]
