@@ -222,7 +222,7 @@ def described(job: Job, model, way: Way, runs: list[dict], loop: list[dict]) -> 
     row = {
         "counted": way.counted,
         "limit": way.precision,
-        "flops_per_second": float(forward_flops(model, lengths) / np.median(seconds)),
+        "flops_per_second": forward_flops(model, lengths) * summary(1 / seconds)["median"],
         "reviews": len(lengths),
         "reviews_per_second": summary(len(lengths) / seconds),
         "real_tokens_per_second": summary(lengths.sum() / seconds),

@@ -184,7 +184,7 @@ def described(job: Job, model, name: str, planned: tuple[Plan, Plan], runs: list
         rates = summary(lengths.sum() / seconds)
         row[part] = {
             "limit": precision,
-            "flops_per_second": float(flops / np.median(seconds)),
+            "flops_per_second": flops * summary(1 / seconds)["median"],
             "real_tokens_per_second": rates,
             "seconds": summary(seconds),
             "reviews_timed": len(lengths),
