@@ -18,7 +18,7 @@ help:  ## list the targets
 # The stamp is written last, so an interrupted installation is completed by the next call.
 .venv/installed: requirements.txt
 	test -x $(PY) || $(PYTHON) -m venv .venv
-	@echo "Installing the packages of requirements.txt into .venv, 2.3 GB on disk: some minutes without a word."
+	@echo "Installing the packages of requirements.txt into .venv, 2.5 GB on disk: some minutes without a word."
 	$(PY) -m pip install --quiet --disable-pip-version-check -r requirements.txt
 	touch $@
 
