@@ -29,7 +29,7 @@ READS = {
     "03_training": ("splits", "tokenized"),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
     "05_hub_deployment": ("splits", "calibrated", "evaluation"),
-    "06_faster_inference": ("splits", "calibrated"),
+    "06_faster_inference": ("splits", "release"),
     "solutions/01_data": ("splits", "baselines"),
     "solutions/02_tokenization": ("splits",),
     "solutions/03_training": ("tokenized", "model"),
@@ -134,12 +134,12 @@ def is_current(name: str) -> bool:
 def require(notebook: str) -> None:
     """Get every artifact that `notebook` reads: from the reader's Hub repository, else by running.
 
-    TUTORIAL_HUB_REPO names the repository that 05 pushed the model to. What is not there is made
+    TUTORIAL_HUB_REPO names the repository that 05 pushed `release` to. What is not there is made
     by running the earlier notebooks headlessly, after saying how long that takes.
     """
     missing = _missing(notebook)
     repository = os.environ.get("TUTORIAL_HUB_REPO", "").strip()
-    if "model" in missing and repository and profiles.hub_reachable() and _pull(repository):
+    if "release" in missing and repository and profiles.hub_reachable() and _pull(repository):
         missing = _missing(notebook)
     needed = _producers(missing)
     if not needed:
@@ -178,7 +178,7 @@ def _producers(missing: list[str]) -> list[str]:
 
 
 def _pull(repository: str) -> bool:
-    """Fetch the model from the reader's `repository`; False, saying why, if it does not fit."""
+    """Fetch `release` from the reader's `repository`; False, saying why, if it does not fit."""
     # In a process of its own: importing the client here would fix its address for the kernel.
     program = "import sys, huggingface_hub as h; print(h.snapshot_download(sys.argv[1]))"
     command = [sys.executable, "-c", program, repository]
@@ -189,17 +189,15 @@ def _pull(repository: str) -> bool:
         return False
     fetched = Path(answer.stdout.strip().splitlines()[-1])
     try:
-        manifest = json.loads((fetched / MANIFEST).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        made_from = json.loads((fetched / MANIFEST).read_text(encoding="utf-8"))["made_from"]
+    except (OSError, ValueError, KeyError):
         print(f"{repository} on the Hub was not pushed by 05_hub_deployment.", file=sys.stderr)
         return False
-    if manifest.get("made_from") != fingerprint():
+    if made_from != fingerprint():
         print(f"{repository} was trained with other settings or data.", file=sys.stderr)
         return False
-    with write("model") as partial:
-        for file in manifest["sha256"]:
-            (partial / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(fetched / file, partial / file)
+    with write("release") as partial:
+        shutil.copytree(fetched, partial, dirs_exist_ok=True)
     print(f"The model was fetched from {repository}.", file=sys.stderr)
     return True
 

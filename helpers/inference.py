@@ -6,9 +6,11 @@ import datetime
 import functools
 import hashlib
 import json
+import logging
 import shutil
 import sys
 import time
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -20,13 +22,14 @@ import torch
 from huggingface_hub import hf_hub_download
 from safetensors import SafetensorError
 from transformers import AutoConfig, AutoModelForSequenceClassification, AutoTokenizer
-from transformers.utils import logging
+from transformers.utils.logging import disable_progress_bar
 
 from helpers import TutorialError, artifacts, profiles, review_files, shown
 
 MODELS = ("release", "calibrated", "model")  # the artifacts that hold one, the newest first
 PIECE = 512  # rows of the file read, scored and stored together; an interruption loses one piece
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # in a batch, padding included
+INPUTS = ("input_ids", "attention_mask")
 INT8 = "model_int8.onnx"
 SECONDS_BETWEEN = 10  # lines of progress
 
@@ -175,6 +178,45 @@ def _int8_file(name: str, commit: str | None, options: dict) -> str:
         ) from None
 
 
+def export_onnx(model, tokenizer, path: Path) -> None:
+    """Write a classifier as an ONNX file that takes batches of any size and length."""
+
+    class Logits(torch.nn.Module):  # tensors in, tensors out
+        def forward(self, input_ids, attention_mask):
+            return model(input_ids=input_ids, attention_mask=attention_mask).logits
+
+    wrapped = Logits().eval()
+    wrapped.model = model.eval()
+    # Of unlike lengths: an example without padding would export a model that ignores the mask.
+    example = tokenizer(["Two", "short reviews"], padding=True, return_tensors="pt")
+    logging.disable(logging.WARNING)  # the exporter reports packages that it could have used
+    with warnings.catch_warnings(action="ignore"):
+        torch.onnx.export(
+            wrapped,
+            tuple(example[name].to(model.device) for name in INPUTS),
+            path,
+            input_names=INPUTS,
+            output_names=["logits"],
+            dynamic_shapes={name: {0: "reviews", 1: "tokens"} for name in INPUTS},
+            external_data=False,
+            verbose=False,
+        )
+    logging.disable(logging.NOTSET)
+    _forget_origins(path)
+
+
+def _forget_origins(path: Path) -> None:
+    """Remove what the exporter notes of where each step came from: this machine's paths."""
+    import onnx
+
+    exported = onnx.load(path)
+    graph = exported.graph
+    for part in (exported, graph, *graph.node, *graph.input, *graph.output, *graph.value_info):
+        part.ClearField("metadata_props")
+        part.ClearField("doc_string")
+    onnx.save(exported, path)
+
+
 def newest_model(int8: bool = False) -> Path:
     """The folder of the newest model that the series made with the current profile.
 
@@ -218,7 +260,7 @@ def score_file(
     aside = target.with_name(f"{target.stem}.rejected.csv")
     _check_target(source, target, aside)
     reviews = review_files.inspect(source, PIECE)
-    logging.disable_progress_bar()  # transformers' own, of loading weights
+    disable_progress_bar()  # transformers' own, of loading weights
     name = model or str(newest_model(int8))
     scorer = Scorer(name, revision, batch_size=batch_size, int8=int8)
     made_from = {

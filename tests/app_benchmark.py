@@ -1,4 +1,4 @@
-"""Times the app with a model: `python tests/app_benchmark.py MODEL`, a folder or a Hub id.
+"""Times the app with a model: `python tests/app_benchmark.py FOLDER`.
 
 Prints the times of the scoring itself, and those that a reader sees in the browser: from the start
 of the server to the first answer, and from a click to each later one. Nothing is judged.

@@ -1,10 +1,7 @@
 """The ways to ask a model, for `benchmark.py`: `pipeline`, ours, and ONNX as 06 exports it."""
 
-import contextlib
-import logging
 import sys
 import tempfile
-import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -141,49 +138,15 @@ def onnx_files(job: Job, work: Path) -> dict[str, Path]:
             return {"fp32": folder / "onnx" / "model.onnx", "int8": folder / "onnx/model_int8.onnx"}
     files = {"fp32": work / "model.onnx", "int8": work / "model_int8.onnx"}
     say("  exporting to ONNX")
-    with quiet():
-        export(job, files["fp32"])
-        quantize_dynamic(
-            files["fp32"],
-            files["int8"],
-            weight_type=QuantType.QInt8,
-            per_channel=True,
-            reduce_range=True,
-        )
-    return files
-
-
-@contextlib.contextmanager
-def quiet():
-    """Without the exporter's reports of packages that it could have used."""
-    logging.disable(logging.WARNING)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-    logging.disable(logging.NOTSET)
-
-
-class Logits(torch.nn.Module):
-    def __init__(self, model):
-        super().__init__()
-        self.model = model
-
-    def forward(self, input_ids, attention_mask):
-        return self.model(input_ids=input_ids, attention_mask=attention_mask).logits
-
-
-def export(job: Job, path: Path) -> None:
-    example = job.tokenizer(["Two", "short reviews"], padding=True, return_tensors="pt")
-    torch.onnx.export(
-        Logits(classifier(job.folder, job.seed)).eval(),
-        tuple(example[name] for name in INPUTS),
-        path,
-        input_names=INPUTS,
-        output_names=["logits"],
-        dynamic_shapes={name: {0: "reviews", 1: "tokens"} for name in INPUTS},
-        external_data=False,
-        verbose=False,
+    inference.export_onnx(classifier(job.folder, job.seed), job.tokenizer, files["fp32"])
+    quantize_dynamic(
+        files["fp32"],
+        files["int8"],
+        weight_type=QuantType.QInt8,
+        per_channel=True,
+        reduce_range=True,
     )
+    return files
 
 
 def measure_inference(job: Job) -> dict:

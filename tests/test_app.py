@@ -13,13 +13,13 @@ import time
 import urllib.request
 
 import numpy as np
+import onnx
 import pytest
 import torch
-from safetensors.torch import load_file, save_file
 from streamlit.testing.v1 import AppTest
-from transformers import DistilBertConfig, DistilBertForSequenceClassification
+from transformers import AutoTokenizer, DistilBertConfig, DistilBertForSequenceClassification
 
-from helpers import ROOT, checkpoint, local_hub
+from helpers import ROOT, checkpoint, inference, local_hub
 
 SPACE = ROOT / "helpers" / "space"
 sys.path.insert(0, str(SPACE))  # as `streamlit run` does with the folder of its script
@@ -63,6 +63,9 @@ def tiny_model(folder, seed=None):
             if weight.ndim == 2 and "embeddings" not in name:
                 weight.data.normal_(0, 0.5)
     network.save_pretrained(folder)
+    (folder / "onnx").mkdir()
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    inference.export_onnx(network, tokenizer, folder / "onnx" / "model.onnx")
     return folder
 
 
@@ -83,9 +86,14 @@ def changed(model, tmp_path):
     def change(bias=2.0, card=None, **settings):
         folder = tmp_path / "changed"
         shutil.copytree(model, folder)
-        weights = load_file(folder / "model.safetensors")
-        weights["classifier.bias"] = torch.tensor([0.0, bias])
-        save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        file = folder / "onnx" / "model.onnx"
+        exported = onnx.load(file)
+        weights = {weight.name: weight for weight in exported.graph.initializer}
+        values = np.array([0.0, bias], dtype=np.float32)
+        weights["model.classifier.bias"].CopyFrom(
+            onnx.numpy_helper.from_array(values, "model.classifier.bias")
+        )
+        onnx.save(exported, file)
         config = json.loads((folder / "config.json").read_text()) | settings
         (folder / "config.json").write_text(json.dumps(config))
         if card:
@@ -178,7 +186,9 @@ def test_a_review_is_shown_as_text(app, text):
 
 
 def test_marks_differ_without_colour(serve, random_model):
-    app = review(serve(random_model), "Tender, funny, dull, slow, loud and beautifully acted.")
+    app = review(
+        serve(random_model), "Gorgeous photography, but the story is so dull I nodded off."
+    )
     styles = set(re.findall(r'<span style="([^"]*)" title="([+-])', html(app)))
     assert len(styles) == 2  # one of each sign
     without_colour = {re.sub(r"background:[^;]*", "", style) for style, _ in styles}
@@ -292,7 +302,7 @@ def test_formulas_become_text():
 
 
 def test_batches_and_windows_give_the_score_of_one(random_model):
-    classifier = scoring.Classifier(str(random_model))
+    classifier = scoring.Classifier(random_model)
     texts = ["short", "a longer one, " * 20, "very long " * 700, "", "ünïcode ツ", *["more"] * 40]
     shares = []
     together = classifier.score(texts, shares.append)
@@ -303,7 +313,7 @@ def test_batches_and_windows_give_the_score_of_one(random_model):
 
 
 def test_a_long_review_is_the_mean_of_its_windows(random_model):
-    classifier = scoring.Classifier(str(random_model))
+    classifier = scoring.Classifier(random_model)
     classifier.window = 12
     words = [f"{word}" for word in ("good", "bad", "dull", "warm") for _ in range(5)]
     halves = [classifier.score([" ".join(part)])[0].positive for part in (words[:10], words[10:])]
@@ -319,24 +329,80 @@ def test_the_window_is_the_length_of_training(changed, length):
     file = folder / "tokenizer_config.json"
     settings = json.loads(file.read_text()) | {"model_max_length": length}
     file.write_text(json.dumps(settings))
-    assert scoring.Classifier(str(folder)).window == length
+    assert scoring.Classifier(folder).window == length
 
 
-def test_attributions_sum_to_what_the_review_adds(random_model, monkeypatch):
-    monkeypatch.setattr(scoring, "STEPS", (200, 200))
-    classifier = scoring.Classifier(str(random_model))
-    text = "Tender, funny ünd beautifully acted; <b>not</b> dull ツ"
+def test_scores_are_the_network_s(random_model):
+    network = DistilBertForSequenceClassification.from_pretrained(random_model)
+    tokenizer = AutoTokenizer.from_pretrained(random_model)
+    texts = ["Tender, funny ünd beautifully acted; <b>not</b> dull ツ", "", "A film. " * 60]
+    with torch.inference_mode():
+        logits = network(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    found = [score.positive for score in scoring.Classifier(random_model).score(texts)]
+    np.testing.assert_allclose(found, logits.softmax(-1)[:, 1], atol=1e-5)
+
+
+def counting(monkeypatch, random_model, weights):
+    """A classifier whose logit is the sum of the `weights` of a review's words."""
+    classifier = scoring.Classifier(random_model)
+
+    def score(texts, progress=None):
+        totals = [sum(weights.get(word.strip(".,"), 0.0) for word in t.split()) for t in texts]
+        return [scoring.Score(total, len(texts), 1, 1.0) for total in totals]
+
+    monkeypatch.setattr(classifier, "score", score)
+    return classifier
+
+
+def test_words_get_the_weight_they_add(monkeypatch, random_model):
+    weights = {"tender": 2.0, "dull": -3.0, "nobody": -1.0}
+    classifier = counting(monkeypatch, random_model, weights)
+    text = "A tender film,  if a little dull. And nobody laughed <b>at</b> it ツ"
     words = classifier.explain(text)
     assert [text[start:stop] for start, stop, _ in words] == text.split()
-    tokenizer, network = classifier.tokenizer, classifier.model
-    ids = tokenizer(text, return_tensors="pt")["input_ids"]
-    empty = ids.clone()
-    empty[0, 1:-1] = tokenizer.pad_token_id
-    logits = network(torch.cat([ids, empty]), torch.ones_like(ids).repeat(2, 1)).logits
-    margin = logits[:, 1] - logits[:, 0]
-    total = sum(weight for *_, weight in words)
-    assert abs(margin[0] - margin[1]) > 0.1
-    assert total == pytest.approx(float(margin[0] - margin[1]), abs=0.05)
+    expected = [weights.get(word.strip(".,"), 0.0) for word in text.split()]
+    np.testing.assert_allclose([weight for *_, weight in words], expected, atol=1e-6)
+
+
+def test_a_clause_that_does_not_move_the_answer_weighs_nothing(monkeypatch, random_model):
+    """Alone "dull" counts, and so it does in its clause; in the whole review it may not."""
+    classifier = counting(monkeypatch, random_model, {"dull": -3.0, "tender": 2.0})
+    known = classifier.score
+    text = "So dull, so tender."
+    whole = known([text])[0]
+
+    def score(texts, progress=None):
+        return [
+            whole if each == "so tender." else found
+            for each, found in zip(texts, known(texts), strict=True)
+        ]
+
+    monkeypatch.setattr(classifier, "score", score)
+    words = dict(
+        zip(text.split(), (weight for *_, weight in classifier.explain(text)), strict=True)
+    )
+    assert words["dull,"] == 0 and words["tender."] > 0
+
+
+@pytest.mark.parametrize("text", ["", " \n", "One", "word " * 500, "a. " * 90, "x" * 3_000])
+def test_anything_can_be_explained(random_model, text):
+    words = scoring.Classifier(random_model).explain(text)
+    assert len(words) == len(text.split()) and np.isfinite([weight for *_, weight in words]).all()
+
+
+@pytest.mark.parametrize("name", scoring.FILES)
+def test_a_model_without_a_file_is_named(changed, name):
+    folder = changed()
+    (folder / name).unlink()
+    with pytest.raises(ValueError, match=f"it has no {name}: notebook 5"):
+        scoring.Classifier(folder)
+
+
+def test_the_app_imports_neither_torch_nor_transformers():
+    program = "import sys, loading; print({'torch', 'transformers'} & set(sys.modules))"
+    command = [sys.executable, "-c", program]
+    seen = subprocess.run(command, cwd=SPACE, capture_output=True, text=True, check=True)
+    assert seen.stdout.strip() == "set()"
 
 
 def test_no_model_says_what_to_do(monkeypatch, tmp_path):
@@ -347,9 +413,9 @@ def test_no_model_says_what_to_do(monkeypatch, tmp_path):
 
 
 def test_serves_the_newest_model_of_the_notebooks(model, monkeypatch, tmp_path):
-    for kind, age in [("model", 300), ("calibrated", 200), ("release", 100)]:
-        shutil.copytree(model, tmp_path / "sample" / kind)
-        os.utime(tmp_path / "sample" / kind, (time.time() - age,) * 2)
+    for profile, age in [("quick", 300), ("sample", 100)]:
+        shutil.copytree(model, tmp_path / profile / "release")
+        os.utime(tmp_path / profile / "release", (time.time() - age,) * 2)
     monkeypatch.delenv("MODEL_ID", raising=False)
     monkeypatch.setenv("TUTORIAL_ARTIFACTS", str(tmp_path))
     app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
@@ -430,7 +496,7 @@ def pins(path):
 
 def test_requirements_agree_with_the_project_s():
     ours, project = pins(SPACE / "requirements.txt"), pins(ROOT / "requirements.txt")
-    assert {"torch", "transformers", "streamlit"} <= set(ours)
+    assert {"onnxruntime", "tokenizers", "streamlit"} <= set(ours)
     assert ours == {name: project.get(name) for name in ours}
 
 
@@ -513,7 +579,7 @@ def test_the_space_runs_alone_on_a_model_from_the_hub(tmp_path, model, free_port
             assert seen.returncode == 0, seen.stderr[-2000:]
             assert "Positive" in seen.stdout and commit[:8] in seen.stdout
             assert "test accuracy 0.92" in seen.stdout.replace("\\", "")
-            cached = list((tmp_path / "home").rglob("model.safetensors"))
+            cached = list((tmp_path / "home").rglob("model.onnx"))
             assert cached and all(str(file).startswith(home) for file in cached)
         finally:
             server.terminate()

@@ -9,8 +9,9 @@ import sys
 import time
 
 import pytest
+from huggingface_hub import HfApi
 
-from helpers import ROOT, TutorialError, artifacts, ledger, profiles, series
+from helpers import ROOT, TutorialError, artifacts, ledger, local_hub, profiles, series
 
 
 def make(name, content="x"):
@@ -68,6 +69,37 @@ def test_require_runs_what_is_missing_in_order(fresh, monkeypatch, capsys):
     ran.clear()
     artifacts.require("04_evaluation")
     assert ran == ["03_training"]
+
+
+def test_a_release_on_the_hub_spares_the_training(fresh, monkeypatch, capsys, tmp_path):
+    make("release", "trained elsewhere")
+    with local_hub.running(tmp_path / "hub") as endpoint:
+        for name, value in {"ENDPOINT": endpoint, "TOKEN": "rehearsal-write"}.items():
+            monkeypatch.setenv(f"HF_{name}", value)
+        monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
+        monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
+        api = HfApi(endpoint, "rehearsal-write")
+        for name in ("mine", "other"):
+            api.create_repo(f"rehearsal/{name}")
+        api.upload_folder(repo_id="rehearsal/mine", folder_path=artifacts.path("release"))
+        shutil.rmtree(artifacts.path("release"))
+        ran = []
+        monkeypatch.setattr(series, "run", lambda stems: ran.extend(stems))
+        profiles.hub_reachable.cache_clear()
+        for repository, what_runs in (
+            ("other", "06_faster_inference"),
+            ("mine", "02_tokenization"),
+        ):
+            monkeypatch.setenv("TUTORIAL_HUB_REPO", f"rehearsal/{repository}")
+            ran.clear()
+            artifacts.require("06_faster_inference")
+            before = [*artifacts.WRITES][: [*artifacts.WRITES].index(what_runs)]
+            assert ran == before, repository
+        profiles.hub_reachable.cache_clear()
+    assert (artifacts.read("release") / "file.txt").read_text() == "trained elsewhere"
+    said = capsys.readouterr().err
+    assert "rehearsal/other on the Hub was not pushed" in said
+    assert "fetched from rehearsal/mine" in said
 
 
 def test_other_data_makes_artifacts_and_ledger_stale(fresh, monkeypatch):

@@ -423,22 +423,18 @@ def exported(model, tmp_path_factory):
     folder = tmp_path_factory.mktemp("exported") / "model"
     shutil.copytree(model, folder)
     (folder / "onnx").mkdir()
-    network = AutoModelForSequenceClassification.from_pretrained(model).eval()
-    tokenizer = AutoTokenizer.from_pretrained(model)
-    example = tokenizer(["Two", "short reviews"], padding=True, return_tensors="pt")
-    torch.onnx.export(
-        network,
-        kwargs=dict(example),
-        f=folder / "model.onnx",
-        output_names=["logits"],
-        dynamic_shapes={name: {0: "reviews", 1: "tokens"} for name in example},
-        external_data=False,
-        verbose=False,
-    )
+    network = AutoModelForSequenceClassification.from_pretrained(model)
+    whole = folder / "onnx" / "model.onnx"
+    inference.export_onnx(network, AutoTokenizer.from_pretrained(model), whole)
     eight = folder / "onnx" / inference.INT8
-    quantize_dynamic(folder / "model.onnx", eight, weight_type=QuantType.QInt8, reduce_range=True)
-    (folder / "model.onnx").unlink()
+    quantize_dynamic(whole, eight, weight_type=QuantType.QInt8, reduce_range=True)
     return folder
+
+
+def test_an_export_names_no_path_of_this_machine(exported):
+    content = (exported / "onnx" / "model.onnx").read_bytes()
+    for place in (ROOT, sys.prefix, ROOT.home(), "site-packages"):
+        assert f"{place}".encode() not in content
 
 
 def test_eight_bits_answer_nearly_the_same(scorer, exported):

@@ -20,7 +20,7 @@ EXAMPLES = {
     "A negation": "Not a single scene worked for me, and nobody behind me laughed.",
     "Praise and blame": "Gorgeous photography, but the story is so dull I nodded off.",
 }
-MOST_EXPLAINED = 512  # tokens: an explanation costs about as much as twenty predictions
+MOST_EXPLAINED = 512  # tokens: an explanation costs about as much as thirty predictions
 PREVIEW = 100  # rows
 # Neither needs its colour to be told from the other, and both show on light and dark pages.
 MARKS = {
@@ -31,7 +31,7 @@ MARKS = {
 LEGEND = (
     "<small>Marked are the words that moved the answer most, "
     + " or ".join(f'<span style="{MARKS[to]}">towards {to}</span>' for to in MARKS)
-    + ": an estimate (integrated gradients) of what the model used, and no proof of why.</small>"
+    + ": an estimate, from leaving parts of the review out, and no proof of why.</small>"
 )
 
 
