@@ -49,7 +49,7 @@ test-colab: .venv/installed .venv-colab/installed  ## each notebook alone, with 
 sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]
 	$(PY) tests/sample_report.py $(REAL)
 
-bench: .venv/installed  ## measure training and inference against the usual way: make bench [ARGS="--reviews 50 --repetitions 1"]
+bench: .venv/installed  ## measure training and inference against the usual way: make bench [ARGS="--reviews 50 --repetitions 1", or "--device cuda"]
 	$(PY) tests/benchmark.py $(ARGS)
 
 lab: .venv/installed  ## open JupyterLab on the notebooks
@@ -62,7 +62,7 @@ refresh: .venv/installed  ## re-execute the notebooks, store their outputs, rewr
 	.venv/bin/ruff check --fix . && .venv/bin/ruff format .
 	$(PY) -m helpers refresh
 
-lint: .venv/installed
+lint: .venv/installed  ## check the style of all code
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
 
 lock:  ## resolve environment.yml into requirements.txt
@@ -82,6 +82,6 @@ preflight: .venv/installed  ## check whether this machine is ready for the serie
 badges: .venv/installed  ## write the Colab badges: make badges REPO=owner/name REF=main
 	$(PY) -m helpers badges --repo $(REPO) --ref $(REF)
 
-clean:  ## remove artifacts, caches and the virtual environments
+clean:  ## remove artifacts, caches and the virtual environments, which the next call installs anew
 	rm -rf artifacts .venv .venv-colab .venv-lock .pytest_cache .ruff_cache .coverage
-	find . -name __pycache__ -o -name .ipynb_checkpoints | xargs rm -rf
+	find . \( -name __pycache__ -o -name .ipynb_checkpoints \) -prune -exec rm -rf {} +

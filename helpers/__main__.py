@@ -122,8 +122,10 @@ def main() -> int:
         print(f"\n{error}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
+        if command == "hub":  # which has no other end
+            return 0
         again = "goes on where it stopped" if command == "score" else "starts over"
-        print(f"\nInterrupted. Nothing is half written: the same command {again}.", file=sys.stderr)
+        print(f"\nInterrupted. No file is half written: the same command {again}.", file=sys.stderr)
         return 130
 
 

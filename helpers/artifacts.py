@@ -14,7 +14,7 @@ from pathlib import Path
 
 from helpers import ROOT, TutorialError, profiles, shown
 
-# What each notebook writes, and what it reads from those before it.
+# `require` finds from these two which notebooks to run for what is missing.
 WRITES = {
     "01_data": ("splits", "baselines"),
     "02_tokenization": ("tokenized",),
@@ -26,7 +26,7 @@ WRITES = {
 READS = {
     "01_data": (),
     "02_tokenization": ("splits", "baselines"),
-    "03_training": ("splits", "tokenized"),
+    "03_training": ("tokenized",),
     "04_evaluation": ("splits", "baselines", "frozen_features", "model"),
     "05_hub_deployment": ("splits", "calibrated", "evaluation"),
     "06_faster_inference": ("splits", "release"),

@@ -1,5 +1,6 @@
 """Reviews from the Hub, from the embedded sample, or from the reader's own files (01_data)."""
 
+import re
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ LABELS = ("negative", "positive")
 _NAMES = {"negative": 0, "neg": 0, "0": 0, "positive": 1, "pos": 1, "1": 1}
 _SPLITS = ("train", "validation", "test")
 _READERS = {
-    ".csv": pd.read_csv,
+    ".csv": lambda path: pd.read_csv(path, keep_default_na=False),  # a review may say "None"
     ".jsonl": lambda path: pd.read_json(path, lines=True),
     ".json": lambda path: pd.read_json(path, lines=True),
     ".parquet": pd.read_parquet,
@@ -50,15 +51,16 @@ def locate(profile: Profile) -> dict:
 def own_reviews(path: Path, seed: int) -> dict[str, pd.DataFrame]:
     """Read and check reviews: frames with `text` and `label` (0 or 1) for train and test at least.
 
-    `path` is a CSV, JSON Lines or Parquet file, or a folder whose file names hold `train` and
-    `test` (and perhaps `validation`). A single file may name each row's split in a column `split`;
-    without one, a quarter of its rows become the test split.
+    `path` is a CSV, JSON Lines or Parquet file, or a folder whose file names hold the words
+    `train` and `test` (and perhaps `validation`). A single file may name each row's split in a
+    column `split`; without one, a quarter of its rows become the test split.
     """
     if path.is_dir():
         splits = {}
         for file in sorted(path.iterdir()):
-            named = [split for split in _SPLITS if split in file.stem.lower()]
-            if file.suffix in _READERS and len(named) == 1:
+            words = re.split(r"[^a-z]+", file.stem.lower())  # "latest" is no test
+            named = [split for split in _SPLITS if split in words]
+            if file.suffix.lower() in _READERS and len(named) == 1:
                 if named[0] in splits:
                     raise TutorialError(f"{path} holds two {named[0]} files: leave one of them.")
                 splits[named[0]] = _read(file)
@@ -89,12 +91,13 @@ def own_reviews(path: Path, seed: int) -> dict[str, pd.DataFrame]:
 
 
 def _read(path: Path) -> pd.DataFrame:
-    if path.suffix not in _READERS:
+    suffix = path.suffix.lower()
+    if suffix not in _READERS:
         raise TutorialError(
             f"{path.name} ends in {path.suffix or 'nothing'}: TUTORIAL_DATA takes "
             f"{', '.join(_READERS)}."
         )
-    if path.suffix != ".parquet":
+    if suffix != ".parquet":
         for number, line in enumerate(path.read_bytes().split(b"\n"), start=1):
             try:
                 line.decode("utf-8")
@@ -103,7 +106,7 @@ def _read(path: Path) -> pd.DataFrame:
                     f"{path.name}, line {number}: not UTF-8. Save the file as UTF-8 and try again."
                 ) from None
     try:
-        frame = _READERS[path.suffix](path)
+        frame = _READERS[suffix](path)
     except pd.errors.EmptyDataError:
         raise TutorialError(f"{path.name} is empty: it needs columns text and label.") from None
     except (ValueError, OSError) as error:

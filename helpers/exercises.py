@@ -78,6 +78,7 @@ def negations(answer, frame):
 @exercise
 def word_pairs(answer, tfidf, train, validation):
     """A fitted scikit-learn pipeline like `tfidf`, with ngram_range=(1, 2)."""
+    from sklearn.base import clone
     from sklearn.exceptions import NotFittedError
 
     from helpers import evaluation
@@ -93,7 +94,7 @@ def word_pairs(answer, tfidf, train, validation):
     except NotFittedError:
         raise Hint("it has not learned anything: call its `fit` with train's texts.") from None
     words = len(answer[0].vocabulary_)
-    if words != len(type(answer[0])(ngram_range=(1, 2)).fit(train["text"][:]).vocabulary_):
+    if words != len(clone(answer[0]).fit(train["text"][:]).vocabulary_):
         raise Hint("its vocabulary is not that of train: fit it on train, and on nothing else.")
     first = tfidf.predict(validation["text"][:])
     paired = evaluation.compare(np.array(validation["label"][:]), second, first, 0)
@@ -239,8 +240,15 @@ def optimizer_steps(answer, n_reviews):
         raise Hint("that is the number of batches: two of them are accumulated for one step.")
     if answer == math.ceil(batches / 2):
         raise Hint("that is one epoch, and there are three.")
+    if not isinstance(answer, int | float | np.number):
+        raise Hint("give a number.")
+    if 0 < wanted - answer < 4:
+        raise Hint("close: round up in each epoch, whose last step may be smaller, not at the end.")
     if answer != wanted:
-        raise Hint(f"{n_reviews:,} reviews are {batches} batches of 16, the last one smaller.")
+        raise Hint(
+            f"{n_reviews:,} reviews are {batches} batches of 16, the last one smaller; every two "
+            "of them make a step, in each of three epochs."
+        )
     return f"{wanted} steps, each on the gradients of up to 32 reviews, in the memory of 16."
 
 
@@ -256,6 +264,10 @@ def mean_loss(answer, logits, labels):
         raise Hint("the sign: a probability below 1 has a negative logarithm.")
     if math.isclose(answer, each.mean() / math.log(2), abs_tol=1e-3):
         raise Hint("take the natural logarithm, `np.log`.")
+    if math.isclose(answer, each.sum(), rel_tol=1e-3):
+        raise Hint("that is the sum over all reviews: take their mean.")
+    if math.isclose(answer, each.mean(), abs_tol=0.006) and answer == round(answer, 2):
+        raise Hint("right to two digits; leave it unrounded, so that the check can be sure.")
     if not math.isclose(answer, each.mean(), abs_tol=1e-3):
         raise Hint(
             "make each row of logits into probabilities (`scipy.special.softmax`, axis=-1), pick "
@@ -343,7 +355,10 @@ def intended_use(answer, api, repository):
     if not section:
         raise Hint("the card of that commit has no heading “## Intended use” on a line of its own.")
     if len(section[1].split()) < 8:
-        raise Hint("the section says too little: for whom, and for which texts, is the model?")
+        raise Hint(
+            "the section says too little: for whom, and for which texts, is the model? Eight "
+            "words at least."
+        )
     if not card.data.to_dict().get("license"):
         raise Hint("the card lost its metadata: start from `card.content`, not from `card.text`.")
     return f"Commit “{answer.commit_message}” is number {len(api.list_repo_commits(repository))}."
@@ -355,9 +370,10 @@ def first_versions(answer, api, repository, revision):
     path = api.hf_hub_download(repository, "metrics.json", revision=revision)
     with open(path, encoding="utf-8") as stream:
         content = json.load(stream)
-    rows = content["rows"] if isinstance(content, dict) else content
-    wanted = next(row["versions"] for row in rows if row["system"] == "fine-tuned")
-    if answer in (content, rows):
+    wanted = next(row["versions"] for row in content["rows"] if row["system"] == "fine-tuned")
+    if isinstance(answer, str):
+        raise Hint("that is where the file lies: open it and read it with `json.load`.")
+    if answer in (content, content["rows"]):
         raise Hint("that is the whole ledger: take one row of it, and its “versions”.")
     if answer != wanted:
         raise Hint("take “versions” of the row whose system is “fine-tuned”.")
@@ -371,7 +387,8 @@ def through_the_app(answer, folder):
 
     reviews = [text for text in answer if isinstance(text, str) and text.strip()]
     if ... in answer or len(set(reviews)) < 3:
-        raise Hint("put at least three different reviews in place of the dots.")
+        empty = " Empty ones do not count." if len(reviews) < len(answer) else ""
+        raise Hint(f"put at least three different reviews in place of the dots.{empty}")
     app = str(ROOT / "helpers" / "space")
     if app not in sys.path:
         sys.path.append(app)

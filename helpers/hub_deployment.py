@@ -5,7 +5,7 @@ import inspect
 import os
 import sys
 
-from helpers import TutorialError, artifacts
+from helpers import TutorialError, artifacts, profiles
 from helpers.profiles import Profile
 
 
@@ -19,14 +19,18 @@ def connect(rehearse: bool) -> str:
     Raises
     ------
     TutorialError
-        If `huggingface_hub` already reads other settings, or no valid token with the role write
-        is found on the real Hub.
+        If `huggingface_hub` already reads other settings, if the real Hub does not answer, or if
+        no valid token that may write is found there.
     """
     if rehearse:
         _start_rehearsal()
         _validate_here()
     elif os.environ.get("HF_ENDPOINT", "").startswith("http://127.0.0.1"):
         raise TutorialError("This kernel rehearsed already: restart it, then set REHEARSE = False.")
+    elif not profiles.hub_reachable():
+        raise TutorialError(
+            "The Hugging Face Hub does not answer: connect to the internet, or set REHEARSE = True."
+        )
     from huggingface_hub import get_token, whoami
     from huggingface_hub.errors import HfHubHTTPError
 

@@ -26,7 +26,7 @@ from transformers.utils.logging import disable_progress_bar
 
 from helpers import TutorialError, artifacts, profiles, review_files, shown
 
-MODELS = ("release", "calibrated", "model")  # the artifacts that hold one, the newest first
+MODELS = ("release", "calibrated", "model")  # the artifacts that hold one
 PIECE = 512  # rows of the file read, scored and stored together; an interruption loses one piece
 BATCH_TOKENS = {"cpu": 2_048, "cuda": 16_384}  # in a batch, padding included
 INPUTS = ("input_ids", "attention_mask")
@@ -68,11 +68,14 @@ class Scorer:
     ):
         if batch_size is not None and batch_size < 1:
             raise TutorialError(f"The batch size is {batch_size}: give 1 or more.")
-        folder = Path(name).is_dir()
-        options = {"local_files_only": folder or not profiles.hub_reachable()}  # or what is cached
+        is_local = Path(name).is_dir()
+        if is_local and revision:
+            raise TutorialError(f"{name} is a folder and has no revisions: leave --revision out.")
+        cached_only = is_local or not profiles.hub_reachable()
+        options = {"local_files_only": cached_only}
         commit = None
         try:
-            if not folder:  # resolved once, so that weights and tokenizer are of one commit
+            if not is_local:  # resolved once, so that weights and tokenizer are of one commit
                 config = hf_hub_download(name, "config.json", revision=revision, **options)
                 commit = Path(config).parent.name
             self.tokenizer = AutoTokenizer.from_pretrained(name, revision=commit, **options)
@@ -84,8 +87,9 @@ class Scorer:
                     name, revision=commit, **options
                 )
         except (OSError, ValueError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).strip() or type(error).__name__).splitlines()[0]
             raise TutorialError(
-                f"The model {name} can't be loaded: {str(error).strip().splitlines()[0]} "
+                f"The model {name} can't be loaded: {reason} "
                 "Name a folder with a fine-tuned model, or a model on the Hub."
             ) from None
         labels = {label.lower(): index for label, index in config.label2id.items()}
@@ -225,12 +229,12 @@ def newest_model(int8: bool = False) -> Path:
     TutorialError
         If there is none, or it is damaged.
     """
-    for name in ("faster",) if int8 else MODELS:
-        if artifacts.path(name).is_dir():
-            return artifacts.read(name)
+    names = [name for name in (("faster",) if int8 else MODELS) if artifacts.is_current(name)]
+    if names:
+        return artifacts.read(max(names, key=lambda name: artifacts.path(name).stat().st_mtime_ns))
     raise TutorialError(
-        f"There is no model in {shown(artifacts.folder())}: run make run, which trains one, or "
-        "name another with --model."
+        f"There is no model of these settings and data in {shown(artifacts.folder())}: run "
+        "make run, which trains one, or name another with --model."
     )
 
 

@@ -17,8 +17,8 @@ MINUTES = {
     "02_tokenization": {"sample": 0.3, "quick": 2, "full": 5},
     "03_training": {"sample": 3, "quick": 7, "full": 45},
     "04_evaluation": {"sample": 1.2, "quick": 2, "full": 8},
-    "05_hub_deployment": {"sample": 0.5, "quick": 2, "full": 2},
-    "06_faster_inference": {"sample": 0.7, "quick": 2, "full": 3},
+    "05_hub_deployment": {"sample": 0.7, "quick": 2, "full": 2},
+    "06_faster_inference": {"sample": 0.5, "quick": 2, "full": 3},
 }
 SOLUTIONS_MINUTES = 0.3  # of any notebook in notebooks/solutions, with any profile
 
@@ -34,7 +34,7 @@ class Profile:
     dataset: str | None  # a Hub id; None stands for the embedded reviews
     checkpoint: str  # a Hub id
     train_size: int | None
-    validation_size: int | float
+    validation_size: int
     test_size: int | None
     max_length: int
     batch_size: int
@@ -87,7 +87,7 @@ _FULL = Profile(
     dataset="stanfordnlp/imdb",
     checkpoint="distilbert/distilbert-base-uncased",
     train_size=None,
-    validation_size=0.1,
+    validation_size=2_500,
     test_size=None,
     max_length=512,
     batch_size=16,

@@ -26,14 +26,22 @@ PLANTS = ("sorting-off", "batch-1", "fp32")
 PARTS = ("training", "accuracy", "inference", "memory")
 
 
+def positive(text: str) -> int:
+    if int(text) < 1:
+        raise ValueError
+    return int(text)
+
+
 def parse(argv: list[str]) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="benchmark.py", description=__doc__)
     add = parser.add_argument
-    add("--repetitions", type=int, default=5, help="of everything timed")
-    add("--reviews", type=int, default=200, help="of validation, for inference")
-    add("--singles", type=int, default=40, help="reviews asked one at a time, for the latency")
-    add("--timed-reviews", type=int, default=160, help="of an epoch, for the speed of training")
-    add("--train-reviews", type=int, help="use this many of the training reviews")
+    add("--repetitions", type=positive, default=5, help="of everything timed")
+    add("--reviews", type=positive, default=200, help="of validation, for inference")
+    add("--singles", type=positive, default=40, help="reviews asked one at a time, for the latency")
+    add(
+        "--timed-reviews", type=positive, default=160, help="of an epoch, for the speed of training"
+    )
+    add("--train-reviews", type=positive, help="use this many of the training reviews")
     add("--epochs", type=float, help="of the full training; by default the profile's")
     add("--data", type=Path, help="CSV, JSON Lines or Parquet with text and label, or a folder")
     add("--model", help="a DistilBERT, folder or Hub id; by default the series' own")

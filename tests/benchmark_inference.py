@@ -120,12 +120,14 @@ def ways(job: Job, work: Path, processed: Processed) -> dict[str, Way]:
         used = "fp32" if plant == "fp32" else precision
         counted = used != "bf16" or computes_bf16(device)
         score = scorer(job, device, in_torch(job, used), processed)
-        found[f"ours, {precision}"] = Way(score, used if job.cuda else "fp32", counted)
+        limit = used if counted else None  # an imitation has no limit of its own
+        found[f"ours, {precision}"] = Way(score, limit, counted)
     files = onnx_files(job, work)
     for name in ("fp32", "int8"):
         file = files["fp32" if plant == "fp32" else name]
         score = scorer(job, "cpu", in_onnx(file), processed)
-        found[f"ours, ONNX {name}"] = Way(score, None if job.cuda else "fp32")
+        limit = "fp32" if name == "fp32" and not job.cuda else None
+        found[f"ours, ONNX {name}"] = Way(score, limit)
     return found
 
 

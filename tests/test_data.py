@@ -50,6 +50,24 @@ def test_reads_a_folder_and_a_column_of_splits(tmp_path):
     assert list(data.own_reviews(one, 1)) == ["train", "validation", "test"]
 
 
+def test_names_are_read_as_words(tmp_path):
+    save(reviews(), tmp_path / "Train.csv").rename(tmp_path / "Train.CSV")
+    save(reviews(32), tmp_path / "test.csv")
+    save(reviews(34), tmp_path / "latest.csv")  # no test split, though its name ends like one
+    assert {n: len(p) for n, p in data.own_reviews(tmp_path, 1).items()} == {
+        "train": 40,
+        "test": 32,
+    }
+
+
+@pytest.mark.parametrize("text", ["None", "NA", "null"])
+def test_words_that_pandas_takes_for_missing_are_reviews(tmp_path, text):
+    frame = reviews(120)
+    frame.loc[3, "text"] = text
+    splits = data.own_reviews(save(frame, tmp_path / "mine.csv"), seed=1)
+    assert sum((part["text"] == text).sum() for part in splits.values()) == 1
+
+
 def bad_files():
     frame = reviews()
     third, blank = frame.copy(), frame.copy()

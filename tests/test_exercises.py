@@ -124,8 +124,8 @@ TUNED = np.where(np.arange(80) % 5 == 0, 1 - LABELS, LABELS)
 LOGITS = np.array([[2.0, -1.0], [0.5, 0.0], [-3.0, 1.0]])
 
 
-def pairs(ngrams=(1, 2), texts=TEXTS, fitted=True):
-    model = make_pipeline(TfidfVectorizer(ngram_range=ngrams), LogisticRegression())
+def pairs(ngrams=(1, 2), texts=TEXTS, fitted=True, **options):
+    model = make_pipeline(TfidfVectorizer(ngram_range=ngrams, **options), LogisticRegression())
     return model.fit(texts, ([1, 1, 0, 0] * 10)[: len(texts)]) if fitted else model
 
 
@@ -193,6 +193,7 @@ def test_word_pairs(capsys):
         (pairs((2, 2)), "ngram_range is (2, 2)"),
         (pairs(fitted=False), "call its `fit`"),
         (pairs(texts=TEXTS[:3]), "not that of train"),
+        (pairs(min_df=2), "Right. "),  # a choice of the learner's own
     ):
         assert hint in said(capsys, exercises.word_pairs, answer, *made)
 
@@ -268,7 +269,14 @@ def test_fooled(capsys, model, tokenizer):
 
 def test_optimizer_steps(capsys):
     assert said(capsys, exercises.optimizer_steps, 96, 1_000).startswith("Right")
-    for answer, hint in ((189, "two of them"), (32, "one epoch"), (7, "63 batches")):
+    for answer, hint in (
+        (189, "two of them"),
+        (32, "one epoch"),
+        (7, "63 batches"),
+        (94.5, "round up in each epoch"),
+        (93, "round up in each epoch"),
+        ("96", "give a number"),
+    ):
         assert hint in said(capsys, exercises.optimizer_steps, answer, 1_000)
 
 
@@ -281,6 +289,8 @@ def test_mean_loss(capsys):
         (each, "take their mean"),
         (each.mean() / math.log(2), "natural logarithm"),
         (9.0, "softmax"),
+        (each.sum(), "the sum over all"),
+        (round(each.mean(), 2), "unrounded"),
     ):
         assert hint in said(capsys, exercises.mean_loss, answer, LOGITS, labels)
 
@@ -364,10 +374,13 @@ def test_first_versions(capsys, tmp_path):
     assert "take “versions”" in said(capsys, check, {"torch": "2"}, *made)
     whole = json.loads((tmp_path / "metrics.json").read_text())
     assert "whole ledger" in said(capsys, check, whole, *made)
+    assert "open it" in said(capsys, check, str(tmp_path / "metrics.json"), *made)
 
 
 def test_through_the_app(capsys, model):
     reviews = ["A warm film.", "Dull from end to end.", "I left early."]
     found = said(capsys, exercises.through_the_app, reviews, model[0])
     assert found.startswith("Right. The app says:") and found.count("positive):") == 3
-    assert "three different" in said(capsys, exercises.through_the_app, ["a", "a", "a"], model[0])
+    for answer in (["a", "a", "a"], ["a", "", "b"]):
+        found = said(capsys, exercises.through_the_app, answer, model[0])
+        assert "three different" in found and ("Empty ones" in found) == ("" in answer)

@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from helpers import ROOT, local_hub
+from helpers import ROOT, TutorialError, hub_deployment, local_hub
 
 CARD = "---\nlicense: mit\ntags: [films]\n---\n# Card"
 
@@ -855,6 +855,13 @@ show([d["train"].num_rows, d["test"][1]["text"], a.config.dim, t("a film")["inpu
             HF_DATASETS_CACHE=str(tmp_path / "home" / "datasets"),
         )
     assert found == [60, "test 1<br />", 32, [101, 1037, 2143, 102]]
+
+
+def test_a_hub_that_does_not_answer_is_named(monkeypatch):
+    monkeypatch.delenv("HF_ENDPOINT", raising=False)
+    monkeypatch.setattr("helpers.profiles.hub_reachable", lambda: False)
+    with pytest.raises(TutorialError, match="does not answer: connect to the internet"):
+        hub_deployment.connect(rehearse=False)
 
 
 def test_the_card_names_the_training_data(monkeypatch):

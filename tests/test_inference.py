@@ -364,14 +364,24 @@ def test_unusable_models(score, model, tmp_path, monkeypatch):
     inference.profiles.hub_reachable.cache_clear()
 
 
-def test_the_default_is_the_newest_model_of_the_series(fresh, score, model):
+def test_the_default_is_the_newest_model_of_the_series(fresh, score, model, monkeypatch):
     with pytest.raises(TutorialError, match="run make run"):
         score("text\nFine.\n", model=None)
-    for name in ("model", "calibrated", "release"):
+    for name in ("model", "release", "calibrated", "model"):
         with artifacts.write(name) as folder:
             shutil.copytree(model, folder, dirs_exist_ok=True)
         assert inference.newest_model() == artifacts.path(name)
-    assert str(artifacts.path("release")) in score("text\nFine.\n", model=None)[1]
+    assert str(artifacts.path("model")) in score("text\nFine.\n", model=None)[1]
+    other = fresh / "mine.csv"
+    other.write_text("text,label\n")
+    monkeypatch.setenv("TUTORIAL_DATA", str(other))
+    with pytest.raises(TutorialError, match="no model of these settings and data"):
+        inference.newest_model()
+
+
+def test_a_folder_has_no_revision(score):
+    with pytest.raises(TutorialError, match="leave --revision out"):
+        score("text\nFine.\n", revision="main")
 
 
 def test_a_disk_that_fails(score, tmp_path, monkeypatch):
