@@ -53,7 +53,7 @@ def recipe(job: Job, name: str, **more) -> TrainingArguments:
             "warmup_steps": 0.1,
             "weight_decay": 0.01,
             "per_device_train_batch_size": batch,
-            "per_device_eval_batch_size": 1 if plant == "batch-1" else 4 * batch,
+            "per_device_eval_batch_size": 1 if plant == "batch-1" else batch,
             "train_sampling_strategy": "random" if plant == "sorting-off" else "group_by_length",
             **({} if plant == "fp32" else {key: device[key] for key in ("fp16", "bf16")}),
         }

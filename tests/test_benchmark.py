@@ -121,10 +121,10 @@ def test_settings_are_those_of_the_notebooks(job):
     notebook = source("03_training")
     for name in ("warmup_steps", "weight_decay", "train_sampling_strategy"):
         assert f"{name}={json.dumps(getattr(its, name))}," in notebook
-    assert "per_device_eval_batch_size=4 * profile.batch_size" in notebook
-    assert its.per_device_eval_batch_size == 4 * its.per_device_train_batch_size == 32
+    assert "per_device_eval_batch_size=profile.batch_size" in notebook
+    assert its.per_device_eval_batch_size == its.per_device_train_batch_size == 8
     program = Path(benchmark_inference.__file__).read_text()
-    for setting in ("per_channel=True", "reduce_range=True", "QInt8", "external_data=False"):
+    for setting in ("per_channel=True", "reduce_range=True", "QInt8"):
         assert setting in source("06_faster_inference")
         assert setting in program
 

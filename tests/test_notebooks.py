@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from helpers import artifacts
+from helpers import artifacts, profiles
 
 FOLDER = Path(__file__).parents[1] / "notebooks"
 NOTEBOOKS = sorted(FOLDER.glob("*.ipynb"))
@@ -168,6 +168,26 @@ def test_badges_point_at_their_own_notebook():
         assert f"({link})" in source(load(path)["cells"][0])
         assert f"({link})" in badges
         assert f'REPO, REF = "{repo}", "{ref}"' in source(code_cells(load(path))[0])
+
+
+WORDS_A_MINUTE = 130  # of somebody who reads to a class
+
+
+@pytest.mark.parametrize("path", NOTEBOOKS, ids=name)
+def test_the_minutes_are_those_of_reading_aloud(path):
+    """Prose, code and outputs read out, half a minute for a figure, and the running time."""
+    words, figures = 0, 0
+    cells = [c for c in load(path)["cells"] if "exercise" not in c["metadata"].get("tags", [])]
+    for cell in cells:
+        spoken = r"[A-Za-z_]\w+" if cell["cell_type"] == "code" else r"\S+"
+        words += len(re.findall(spoken, source(cell)))
+        for output in cell.get("outputs", []):
+            shown = output.get("text") or output.get("data", {}).get("text/plain", [])
+            words += len("".join(shown).split())
+            figures += "image/png" in output.get("data", {})
+    aloud = words / WORDS_A_MINUTE + figures / 2 + profiles.MINUTES[path.stem]["sample"]
+    stated = int(re.search(r"\*\*Minutes:\*\* (\d+) teaching", source(cells[0])).group(1))
+    assert aloud / 1.25 <= stated <= aloud * 1.25, f"{aloud:.1f} minutes"
 
 
 def test_the_instructors_minutes_are_those_of_the_notebooks():
