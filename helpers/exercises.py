@@ -48,7 +48,8 @@ def _mask(answer, length: int) -> np.ndarray:
 
 
 def _around(text: str, pattern: str) -> str:
-    place = re.search(pattern, text, flags=re.I).start()
+    found = re.search(pattern, text, flags=re.I)
+    place = found.start() if found else 0
     return " ".join(text[max(0, place - 25) : place + 25].split())
 
 
@@ -64,12 +65,13 @@ def negations(answer, frame):
     if len(missed):
         raise Hint(
             f"{len(missed)} reviews are missing, one with “{_around(missed.iloc[0], pattern)}”. "
-            "Look at capitals, at n't, and at commas after the word."
+            "Look at capitals, at n't, at commas after the word, and at the r that a string with "
+            "\\b needs before it."
         )
     if len(extra):
         raise Hint(
-            f"{len(extra)} reviews too many, such as “{extra.iloc[0][:50]}”. Does a word like "
-            "“nothing” slip in? In a regular expression, \\b is the edge of a word."
+            f"{len(extra)} reviews too many, one with “{_around(extra.iloc[0], 'not|n.t')}”. "
+            "Does a word like “nothing” slip in? In a regular expression, \\b is the edge of one."
         )
     within, others = frame["label"][wanted].mean(), frame["label"][~wanted].mean()
     return f"Positive among them: {within:.0%}; among the rest: {others:.0%}."
@@ -198,8 +200,8 @@ def padding_shares(answer, lengths, order):
             raise Hint(
                 f"for {size}: that is the share of real tokens; padding is the rest."
                 if near
-                else f"for {size}: divide the real tokens by those that `tokens_processed` counts "
-                "with the random order, and take that from 1."
+                else f"for {size}: divide the sum of `kept` by the tokens that `tokens_processed` "
+                "counts with the random order, and take that from 1."
             )
     return f"Padding is {answer[4]:.0%} of the tokens in batches of 4, {answer[64]:.0%} of 64."
 

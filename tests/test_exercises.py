@@ -246,7 +246,7 @@ def test_padding_shares(capsys):
     for answer, hint in (
         ({4: right[4]}, "no entry for batches of 64"),
         ({size: 1 - share for size, share in right.items()}, "share of real tokens"),
-        ({4: 0.5, 64: 0.5}, "divide the real tokens"),
+        ({4: 0.5, 64: 0.5}, "divide the sum of `kept`"),
     ):
         assert hint in said(capsys, exercises.padding_shares, answer, lengths, order)
 

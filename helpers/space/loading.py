@@ -41,11 +41,10 @@ def test_score(card: Path) -> str:
     try:
         found = ModelCard.load(card)
         results = found.data.eval_results or []
-    except Exception:  # whatever is wrong with a card, its model still works
-        return "no test score in its card"
-    scores = [result for result in results if result.metric_type == "accuracy"]
-    if not scores:
+        score = next(result for result in results if result.metric_type == "accuracy")
+        accuracy = f"{score.metric_value:.2f}"
+    except Exception:  # none, or whatever is wrong with a card: its model still works
         return "no test score in its card"
     interval = re.search(r"interval:? (\d\.\d+) to (\d\.\d+)", found.text)
     within = f" (95 % interval {interval[1]} to {interval[2]})" if interval else ""
-    return f"test accuracy {scores[0].metric_value:.2f}{within} on {scores[0].dataset_name}"
+    return f"test accuracy {accuracy}{within} on {score.dataset_name}"

@@ -93,6 +93,8 @@ class Classifier:
 
         `progress` is called after each batch with the share of all tokens read so far.
         """
+        if not texts:
+            return []
         encoded = self.tokenizer.encode_batch_fast(
             [text[:MOST_CHARACTERS] for text in texts], add_special_tokens=False
         )
@@ -121,8 +123,8 @@ class Classifier:
         Each block of clauses weighs what leaving it out moves the answer (occlusion; Li et al.,
         2016, arXiv:1612.08220), and its words share that by their weights inside their clause: the
         mean of what a word adds alone and of what the clause loses without it. That costs about as
-        much as 30 predictions and needs no gradients. Deleting the three heaviest words moved the
-        model as far as with integrated gradients (04_evaluation).
+        much as 30 predictions and needs no gradients. Deleting the three heaviest words of 83
+        validation reviews moved the model as far as with integrated gradients, which 04 uses.
 
         Returns
         -------
