@@ -388,6 +388,22 @@ def test_a_clause_that_does_not_move_the_answer_weighs_nothing(monkeypatch, rand
     assert words["dull,"] == 0 and words["tender."] > 0
 
 
+def test_a_negation_gets_the_weight_of_what_it_turns(monkeypatch, random_model):
+    classifier = counting(monkeypatch, random_model, {"dull": -3.0})
+    known = classifier.score
+
+    def score(texts, progress=None):
+        turned = [-1 if "not" in text.split() else 1 for text in texts]
+        return [
+            scoring.Score(sign * found.logit, 1, 1, 1.0)
+            for sign, found in zip(turned, known(texts), strict=True)
+        ]
+
+    monkeypatch.setattr(classifier, "score", score)
+    (*_, one), (*_, other) = classifier.explain("not dull")
+    assert one == pytest.approx(3) and other == pytest.approx(0)
+
+
 @pytest.mark.parametrize("text", ["", " \n", "One", "word " * 500, "a. " * 90, "x" * 3_000])
 def test_anything_can_be_explained(random_model, text):
     words = scoring.Classifier(random_model).explain(text)

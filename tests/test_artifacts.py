@@ -79,26 +79,27 @@ def test_a_release_on_the_hub_spares_the_training(fresh, monkeypatch, capsys, tm
         monkeypatch.setenv("HF_HUB_DISABLE_XET", "1")
         monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
         api = HfApi(endpoint, "rehearsal-write")
-        for name in ("mine", "other"):
+        for name in ("mine", "other", "stale"):
             api.create_repo(f"rehearsal/{name}")
-        api.upload_folder(repo_id="rehearsal/mine", folder_path=artifacts.path("release"))
+        release = artifacts.path("release")
+        api.upload_folder(repo_id="rehearsal/mine", folder_path=release)
+        manifest = release / artifacts.MANIFEST
+        manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"made_from": "else"}))
+        api.upload_folder(repo_id="rehearsal/stale", folder_path=release)
         shutil.rmtree(artifacts.path("release"))
         ran = []
         monkeypatch.setattr(series, "run", lambda stems: ran.extend(stems))
         profiles.hub_reachable.cache_clear()
-        for repository, what_runs in (
-            ("other", "06_faster_inference"),
-            ("mine", "02_tokenization"),
-        ):
+        for repository, runs in {"other": 5, "stale": 5, "mine": 1}.items():
             monkeypatch.setenv("TUTORIAL_HUB_REPO", f"rehearsal/{repository}")
             ran.clear()
             artifacts.require("06_faster_inference")
-            before = [*artifacts.WRITES][: [*artifacts.WRITES].index(what_runs)]
-            assert ran == before, repository
+            assert ran == [*artifacts.WRITES][:runs], repository
         profiles.hub_reachable.cache_clear()
     assert (artifacts.read("release") / "file.txt").read_text() == "trained elsewhere"
     said = capsys.readouterr().err
     assert "rehearsal/other on the Hub was not pushed" in said
+    assert "rehearsal/stale was trained with other settings" in said
     assert "fetched from rehearsal/mine" in said
 
 
