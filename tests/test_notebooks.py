@@ -2,10 +2,12 @@
 
 import ast
 import json
+import os
 import re
 import statistics
 from collections import Counter
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -113,6 +115,16 @@ def test_first_cells_agree_apart_from_the_name():
     cells = {source(code_cells(load(path))[0]).replace(name(path), "NAME") for path in ALL}
     assert len(cells) == 1
     assert f'"{NOTEBOOKS[0].stem}"' in source(code_cells(load(NOTEBOOKS[0]))[0])
+
+
+@pytest.mark.parametrize("path", ALL, ids=name)
+def test_nothing_but_the_project_comes_before_the_installed_packages(path, monkeypatch):
+    """A reader's own attr.py in the folder that they cloned into would stand for a package."""
+    line = re.search(r"^sys\.path.*$", source(code_cells(load(path))[0]), flags=re.M).group()
+    found = SimpleNamespace(path=[])
+    monkeypatch.chdir(path.parent)
+    exec(line, {"os": os, "sys": found})
+    assert found.path == [str(FOLDER.parent)]
 
 
 def test_every_notebook_is_in_the_series():
