@@ -29,7 +29,6 @@ from helpers import ROOT, artifacts, inference
 
 LOOP, BATCHED = "pipeline, a loop", "pipeline, batches of 32"
 HANDFUL = 8  # reviews for what is too slow to be counted
-INPUTS = ("input_ids", "attention_mask")
 
 
 @dataclass
@@ -109,7 +108,9 @@ def in_onnx(path: Path) -> Callable:
     options.intra_op_num_threads = torch.get_num_threads()
     opened = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     return lambda *inputs: torch.from_numpy(
-        opened.run(None, dict(zip(INPUTS, (each.numpy() for each in inputs), strict=True)))[0]
+        opened.run(
+            None, dict(zip(inference.INPUTS, (each.numpy() for each in inputs), strict=True))
+        )[0]
     )
 
 

@@ -108,7 +108,7 @@ def serve(monkeypatch):
     def start(folder):
         monkeypatch.setenv("MODEL_ID", str(folder))
         monkeypatch.delenv("MODEL_REVISION", raising=False)
-        app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=300).run()
+        app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
         assert not app.exception
         return app
 
@@ -428,7 +428,7 @@ def test_the_app_imports_neither_torch_nor_transformers():
 def test_no_model_says_what_to_do(monkeypatch, tmp_path):
     monkeypatch.delenv("MODEL_ID", raising=False)
     monkeypatch.setenv("TUTORIAL_ARTIFACTS", str(tmp_path))
-    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=300).run()
+    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
     assert "make run" in app.error[0].value
 
 
@@ -438,14 +438,14 @@ def test_serves_the_newest_model_of_the_notebooks(model, monkeypatch, tmp_path):
         os.utime(tmp_path / profile / "release", (time.time() - age,) * 2)
     monkeypatch.delenv("MODEL_ID", raising=False)
     monkeypatch.setenv("TUTORIAL_ARTIFACTS", str(tmp_path))
-    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=300).run()
+    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
     assert "sample\\/release" in app.caption[-1].value
 
 
 def test_a_model_that_does_not_load(monkeypatch, tmp_path):
     (tmp_path / "config.json").write_text("{}")
     monkeypatch.setenv("MODEL_ID", str(tmp_path))
-    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=300).run()
+    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
     assert "can't be loaded" in app.error[0].value
 
 
@@ -458,7 +458,7 @@ def test_the_model_is_loaded_before_the_server_listens(monkeypatch, tmp_path, fr
     with open(tmp_path / "log.txt", "w") as log:
         server = subprocess.Popen(command, stdout=log, stderr=log)
     try:
-        for _ in range(1_800):
+        for _ in range(300):
             with contextlib.suppress(OSError):
                 urllib.request.urlopen(f"http://127.0.0.1:{free_port}/_stcore/health", timeout=2)
                 break
@@ -475,7 +475,7 @@ def test_a_model_with_other_labels(monkeypatch, changed):
         id2label={"0": "LABEL_0", "1": "LABEL_1"}, label2id={"LABEL_0": 0, "LABEL_1": 1}
     )
     monkeypatch.setenv("MODEL_ID", str(other))
-    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=300).run()
+    app = AppTest.from_file(str(SPACE / "app.py"), default_timeout=60).run()
     assert "its labels are" in app.error[0].value
 
 
@@ -573,7 +573,7 @@ def test_the_space_runs_alone_on_a_model_from_the_hub(tmp_path, model, free_port
         try:
             command = lines["HEALTHCHECK"][0].split("CMD", 1)[1].replace("8501", str(free_port))
             healthy = json.loads(command)
-            for _ in range(360):
+            for _ in range(120):
                 time.sleep(0.5)
                 if not subprocess.run(healthy, env=clean, capture_output=True).returncode:
                     break

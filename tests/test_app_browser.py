@@ -51,7 +51,7 @@ def serving(model, log):
             stderr=output,
         )
     try:
-        for _ in range(1_800):
+        for _ in range(600):
             with contextlib.suppress(urllib.error.URLError, ConnectionError):
                 urllib.request.urlopen(f"{address}/_stcore/health", timeout=2)
                 break
@@ -203,7 +203,7 @@ def test_a_file_of_a_thousand_reviews(page, shot, tmp_path):
 )
 def test_a_bad_file(page, shot, tmp_path, name, content, message):
     upload(page, content, tmp_path)
-    page.get_by_text(message).first.wait_for(timeout=60_000)
+    page.get_by_text(message).first.wait_for(timeout=15_000)
     shot(f"bad-{name}")
     assert page.get_by_role("button", name=re.compile("^Score")).count() == 0
 

@@ -201,7 +201,7 @@ def test_ctrl_c_ends_a_run_with_one_message(tmp_path):
     )
     assert "01_data" in run.stderr.readline()
     started = time.monotonic()
-    while not (tmp_path / "sample" / "splits").exists() and time.monotonic() - started < 600:
+    while not (tmp_path / "sample" / "splits").exists() and time.monotonic() - started < 120:
         time.sleep(0.05)
     os.killpg(run.pid, signal.SIGINT)
     message = run.stderr.read()

@@ -159,7 +159,7 @@ def test_metric_intervals_cover():
     held = dict.fromkeys(truth, 0)
     for draw in range(times):
         part = slice(n * draw, n * (draw + 1))
-        table = evaluation.metric_intervals(labels[part], endless[part], draw, resamples=200)
+        table = evaluation.metric_intervals(labels[part], endless[part], draw, resamples=400)
         for name, row in table.iterrows():
             held[name] += row["low"] <= truth[name] <= row["high"]
     for name, count in held.items():

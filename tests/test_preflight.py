@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -19,8 +20,17 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
+def seconds(*command):
+    began = time.monotonic()
+    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
+    return time.monotonic() - began, done
+
+
 def test_a_ready_machine(capsys):
-    found = run("preflight")
+    imports, _ = seconds("-c", "import torch, transformers.models.distilbert.modeling_distilbert")
+    taken, found = seconds("-m", "helpers", "preflight")
+    # Half a minute is promised where these imports, most of its work, take eight seconds.
+    assert taken < 30 / 8 * imports, f"{taken:.0f} s, the imports alone {imports:.0f} s"
     assert found.returncode == 0, found.stdout
     assert found.stdout.splitlines()[-1] == "Ready."
     for name in ("python", "packages", "disk", "memory", "gpu", "network", "checkpoint", "forward"):
