@@ -27,7 +27,7 @@ run: .venv/installed  ## execute the series and print the results
 
 test: .venv/installed  ## every test, the notebooks under nbval included
 	.venv/bin/ruff check . && .venv/bin/ruff format --check .
-	$(PY) -m pytest --nbval --cov=helpers --cov-report=term --durations=8 tests notebooks
+	$(PY) -m pytest --nbval -n 2 --no-loadscope-reorder --cov=helpers --cov-report=term --durations=8 tests notebooks
 
 browser:  ## install Debian's Chromium, which the app's browser tests drive
 	apt-get install --yes chromium || sudo apt-get install --yes chromium

@@ -3,9 +3,10 @@
 import os
 import shutil
 import tempfile
-from pathlib import Path
 
 import pytest
+
+READS_THEM = "test_results.py"  # looks at the artifacts that the notebooks wrote
 
 
 def pytest_configure(config):
@@ -14,6 +15,8 @@ def pytest_configure(config):
     os.environ.pop("TUTORIAL_DATA", None)
     config.tutorial_artifacts = tempfile.mkdtemp(prefix="tutorial-")
     os.environ["TUTORIAL_ARTIFACTS"] = config.tutorial_artifacts
+    if hasattr(config, "workerinput"):  # threads that wait leave the core to the other worker
+        os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     from helpers import series
 
     os.environ |= series.environment()
@@ -38,6 +41,22 @@ def pytest_collectstart(collector):
 
 
 def pytest_collection_modifyitems(items):
-    """Run the notebooks in their order, before the tests that look at what they wrote."""
-    ledger_last = Path(__file__).parent / "tests" / "test_results.py"
-    items.sort(key=lambda item: item.path == ledger_last)
+    """Run the notebooks in their order, then what looks at their artifacts, then the others."""
+    items.sort(key=lambda item: (item.path.suffix != ".ipynb", item.path.name != READS_THEM))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config, log):
+    """Send the notebooks and what reads them to one worker, each other file to whichever is free.
+
+    Each worker has artifacts of its own. This stands for `--dist loadgroup`, which pytest-xdist
+    3.8 does not manage with pytest 9.2: it marks the groups in an attribute that is gone.
+    """
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid):
+            file = super()._split_scope(nodeid)
+            return "notebooks" if file.endswith((".ipynb", READS_THEM)) else file
+
+    return Scheduling(config, log)

