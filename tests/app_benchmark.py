@@ -68,5 +68,10 @@ def in_browser(model: str) -> None:
 
 
 if __name__ == "__main__":
+    if len(sys.argv) != 2 or not Path(sys.argv[1], "onnx").is_dir():
+        sys.exit(
+            "Name the folder of a released model, for instance artifacts/sample/release, which "
+            "make run makes: python tests/app_benchmark.py FOLDER"
+        )
     without_browser(sys.argv[1])
     in_browser(sys.argv[1])
