@@ -290,6 +290,9 @@ def own_slice(answer, labels, tuned):
     from helpers import ledger
 
     found = _mask(answer, len(labels))
+    right = tuned == labels
+    if np.array_equal(found, right) or np.array_equal(found, ~right):
+        raise Hint("that goes by the model's answers: choose by the reviews, whatever it said.")
     if found.sum() < 30 or found.all():
         raise Hint(
             f"it holds {found.sum()} reviews: fewer than 30 tell nothing, and all are no slice. "
@@ -297,7 +300,7 @@ def own_slice(answer, labels, tuned):
         )
     inside = ledger.score(labels[found], tuned[found])
     low, high = inside["interval"]
-    outside = (tuned == labels)[~found].mean()
+    outside = right[~found].mean()
     holds = "holds" if low <= outside <= high else "does not hold"
     return (
         f"{inside['accuracy']:.2f} ({low:.2f} to {high:.2f}) on {inside['n']} reviews; the "

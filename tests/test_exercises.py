@@ -300,6 +300,8 @@ def test_own_slice(capsys):
     assert said(capsys, exercises.own_slice, mine, LABELS, TUNED).startswith("Right. 0.80 (0.65 to")
     assert "fewer than 30" in said(capsys, exercises.own_slice, np.arange(80) < 5, LABELS, TUNED)
     assert "no slice" in said(capsys, exercises.own_slice, np.ones(80, bool), LABELS, TUNED)
+    for errors in (TUNED != LABELS, TUNED == LABELS):
+        assert "by the reviews" in said(capsys, exercises.own_slice, errors, LABELS, TUNED)
 
 
 def test_functionality_test(capsys):
