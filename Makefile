@@ -43,7 +43,7 @@ test-space: .venv/installed  ## the app in an environment that holds only the Sp
 	.venv-colab/bin/python -m pip install --quiet --disable-pip-version-check --no-deps -r tests/colab_runtime.txt
 	touch $@
 
-test-colab: .venv/installed .venv-colab/installed  ## each notebook alone, with Colab's versions (20 to 40 minutes): make test-colab [ONLY=02_tokenization]
+test-colab: .venv/installed .venv-colab/installed  ## each notebook alone, with Colab's versions (20 to 50 minutes): make test-colab [ONLY=02_tokenization]
 	TUTORIAL_COLAB_VENV=.venv-colab $(PY) -m pytest -s -rs tests/test_colab.py tests/test_quick.py $(if $(ONLY),-k $(ONLY))
 
 sample-report: .venv/installed  ## measure models on the embedded reviews: make sample-report [REAL=reviews.parquet]

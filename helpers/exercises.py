@@ -24,16 +24,16 @@ def exercise(check):
     @functools.wraps(check)
     def run(answer, *made) -> None:
         try:
-            if answer is ...:
-                raise Hint("put your own code in place of the dots, and run both cells again.")
             print("Right.", check(answer, *made))
-        except Hint as hint:
-            print("Not yet:", hint)
-        except TutorialError as error:
-            print("Not yet:", error)
         except Exception as error:  # any answer may come, of any type
-            wanted = check.__doc__.splitlines()[0]
-            print(f"Not yet: the check can't use this ({type(error).__name__}). Wanted: {wanted}")
+            hint = error
+            if answer is ...:
+                hint = "put your own code in place of the dots, and run both cells again."
+            elif not isinstance(error, Hint | TutorialError):
+                reason = " ".join(f"{type(error).__name__}: {error}".split())[:120]
+                wanted = check.__doc__.splitlines()[0]
+                hint = f"the check can't use this ({reason}). Wanted: {wanted}"
+            print("Not yet:", hint)
 
     return run
 
@@ -45,6 +45,23 @@ def _mask(answer, length: int) -> np.ndarray:
     if found.dtype != bool:
         raise Hint("the values should be True or False: compare, or use `str.contains`.")
     return found
+
+
+def _share(answer, wanted: float) -> bool:
+    """Whether a share is the one wanted; nearly right ones get hints of their own."""
+    if isinstance(answer, str):
+        raise Hint("give a number, not text.")
+    if answer > 1:
+        raise Hint("a share lies between 0 and 1: no percentage, and no number of tokens.")
+    if math.isclose(answer, wanted, abs_tol=1e-6):
+        return True
+    if math.isclose(answer, wanted, abs_tol=0.006) and answer == round(answer, 4):
+        raise Hint("right as far as it goes: leave it unrounded, so that the check can be sure.")
+    return False
+
+
+def _verdict(low: float, high: float) -> str:
+    return "excludes zero" if low > 0 or high < 0 else "holds zero: these reviews can't tell"
 
 
 def _around(text: str, pattern: str) -> str:
@@ -61,17 +78,20 @@ def negations(answer, frame):
     """One True or False for each row of `frame`."""
     pattern = r"\bnot\b|n['’]t\b"
     found, wanted = _mask(answer, len(frame)), frame["text"].str.contains(pattern, case=False)
+    if np.array_equal(found, ~wanted):
+        raise Hint("it is turned round: True should stand for the reviews that hold them.")
     missed, extra = frame["text"][wanted & ~found], frame["text"][~wanted & found]
     if len(missed):
         raise Hint(
-            f"{len(missed)} reviews are missing, one with “{_around(missed.iloc[0], pattern)}”. "
-            "Look at capitals, at n't, at commas after the word, and at the r that a string with "
-            "\\b needs before it."
+            f"missing: {len(missed)}, one with “{_around(missed.iloc[0], pattern)}”. Look at "
+            "capitals, at n't, at commas or markup after the word, and at the r that a string "
+            "with \\b needs before it."
         )
     if len(extra):
         raise Hint(
-            f"{len(extra)} reviews too many, one with “{_around(extra.iloc[0], 'not|n.t')}”. "
-            "Does a word like “nothing” slip in? In a regular expression, \\b is the edge of one."
+            f"too many: {len(extra)}, one with “{_around(extra.iloc[0], 'not|never|n.t|no')}”. "
+            "Only *not* and *n't* count, and no longer word such as “nothing”: in a regular "
+            "expression, \\b is the edge of one."
         )
     within, others = frame["label"][wanted].mean(), frame["label"][~wanted].mean()
     return f"Positive among them: {within:.0%}; among the rest: {others:.0%}."
@@ -87,6 +107,14 @@ def word_pairs(answer, tfidf, train, validation):
 
     if answer is tfidf:
         raise Hint("this is the old pipeline. Make a new one, so that both can be compared.")
+    if len(tfidf[0].vocabulary_) != tfidf[1].n_features_in_ or tfidf[0].ngram_range == (1, 2):
+        raise Hint(
+            "`tfidf` itself was changed: run the cell that makes it again, and give the new "
+            "pipeline steps of its own, `LogisticRegression()` among them."
+        )
+    kinds = [type(step).__name__ for _, step in answer.steps]
+    if kinds != [type(step).__name__ for _, step in tfidf.steps]:
+        raise Hint(f"its steps are {', '.join(kinds)}: take those of `tfidf`, to change one thing.")
     if tuple(answer[0].ngram_range) != (1, 2):
         raise Hint(
             f"its ngram_range is {answer[0].ngram_range}: pairs as well as words are (1, 2)."
@@ -98,12 +126,15 @@ def word_pairs(answer, tfidf, train, validation):
     words = len(answer[0].vocabulary_)
     if words != len(clone(answer[0]).fit(train["text"][:]).vocabulary_):
         raise Hint("its vocabulary is not that of train: fit it on train, and on nothing else.")
+    if np.mean(answer.predict(train["text"][:]) == np.array(train["label"][:])) < 0.8:
+        raise Hint('it gets its own training reviews wrong: fit it with `train["label"][:]`.')
     first = tfidf.predict(validation["text"][:])
     paired = evaluation.compare(np.array(validation["label"][:]), second, first, 0)
     low, high = (100 * end for end in paired.interval)
     return (
         f"{words:,} words and pairs instead of {len(tfidf[0].vocabulary_):,}, and "
-        f"{100 * paired.difference:+.0f} points on validation ({low:+.0f} to {high:+.0f})."
+        f"{100 * paired.difference:+.1f} points on validation ({low:+.1f} to {high:+.1f}), which "
+        f"{_verdict(low, high)}."
     )
 
 
@@ -142,8 +173,8 @@ def three_classes(answer, frame):
 @exercise
 def many_pieces(answer, tokenizer):
     """One English word, as a string."""
-    if not isinstance(answer, str) or not answer.isalpha():
-        raise Hint("give one word in quotes, letters only.")
+    if not isinstance(answer, str) or not (answer.isalpha() and answer.isascii()):
+        raise Hint("give one word in quotes, English letters only.")
     pieces = tokenizer.tokenize(answer)
     if len(pieces) < 5:
         raise Hint(
@@ -158,7 +189,10 @@ def head_and_tail(answer, tokenizer, full):
     start, end = tokenizer.cls_token_id, tokenizer.sep_token_id
     for limit in (16, 65):
         for ids in sorted(full, key=len)[:: max(1, len(full) // 50)]:
-            kept = list(answer(list(ids), limit))
+            kept = answer(list(ids), limit)
+            if kept is None:
+                raise Hint(f"it returns nothing for {len(ids)} tokens: is a `return` missing?")
+            kept = list(kept)
             if len(ids) <= limit:
                 if kept != ids:
                     raise Hint(f"a review of {len(ids)} tokens fits into {limit}: leave it alone.")
@@ -195,13 +229,13 @@ def padding_shares(answer, lengths, order):
             raise Hint(f"there is no entry for batches of {size}.")
         tokens = tokens_processed(lengths, order, size)
         share = 1 - np.sum(lengths) / tokens
-        if not math.isclose(answer[size], share, abs_tol=1e-6):
+        if not _share(answer[size], share):
             near = math.isclose(answer[size], np.sum(lengths) / tokens, abs_tol=1e-6)
             raise Hint(
                 f"for {size}: that is the share of real tokens; padding is the rest."
                 if near
                 else f"for {size}: divide the sum of `kept` by the tokens that `tokens_processed` "
-                "counts with the random order, and take that from 1."
+                "counts for `kept` in the order `at_random`, and take that from 1."
             )
     return f"Padding is {answer[4]:.0%} of the tokens in batches of 4, {answer[64]:.0%} of 64."
 
@@ -314,6 +348,11 @@ def functionality_test(answer, probability):
     sentences, labels = zip(*answer, strict=True)
     if ... in sentences or ... in labels:
         raise Hint("put sentences and their labels in place of the dots.")
+    if not all(isinstance(sentence, str) for sentence in sentences):
+        raise Hint("the sentence comes first in each pair, then its label.")
+    strange = [label for label in labels if label not in (0, 1)]
+    if strange:
+        raise Hint(f"the labels are the numbers 0 and 1, not {strange[0]!r}.")
     if len(set(sentences)) < 6:
         raise Hint(f"{len(set(sentences))} different sentences: write at least six.")
     if set(labels) != {0, 1}:
@@ -338,8 +377,10 @@ def paired_difference(answer, labels, predictions):
     if not math.isclose(answer.difference, wanted.difference, abs_tol=1e-9):
         raise Hint("other systems were compared: take “frozen features” and the TF-IDF baseline.")
     low, high = (100 * end for end in answer.interval)
-    verdict = "excludes zero" if low > 0 or high < 0 else "holds zero: these reviews can't tell"
-    return f"{100 * answer.difference:+.0f} points ({low:+.0f} to {high:+.0f}), which {verdict}."
+    return (
+        f"{100 * answer.difference:+.0f} points ({low:+.0f} to {high:+.0f}), which "
+        f"{_verdict(low, high)}."
+    )
 
 
 # 05_hub_deployment
@@ -417,11 +458,11 @@ def sorting_saves(answer, lengths):
 
     before = tokens_processed(lengths, np.arange(len(lengths)), 8)
     after = tokens_processed(lengths, np.argsort(lengths), 8)
-    if math.isclose(answer, before / after - 1, abs_tol=1e-6) and before != after:
-        raise Hint("divide by the tokens before sorting: a share of those is saved.")
-    if math.isclose(answer, after / before, abs_tol=1e-6) and before != after:
-        raise Hint("that share is still processed; what is saved is the rest.")
-    if not math.isclose(answer, 1 - after / before, abs_tol=1e-6):
+    if not _share(answer, 1 - after / before):
+        if math.isclose(answer, before / after - 1, abs_tol=1e-6):
+            raise Hint("divide by the tokens before sorting: a share of those is saved.")
+        if math.isclose(answer, after / before, abs_tol=1e-6):
+            raise Hint("that share is still processed; what is saved is the rest.")
         raise Hint("count the tokens of both orders with `tokens_processed`, in batches of 8.")
     return f"{before:,} tokens become {after:,}: {answer:.0%} saved."
 
@@ -437,7 +478,12 @@ def moved_by_rounding(answer, full, eight):
     if np.allclose(np.abs(found), wanted, atol=1e-3) and (found < -1e-3).any():
         raise Hint("how far, not in which direction: take the absolute value.")
     if not np.allclose(found, wanted, atol=1e-3):
-        raise Hint("score `texts` with each of the two and subtract.")
+        if np.allclose(found, wanted, atol=0.006):
+            raise Hint("right as far as it goes: leave the numbers unrounded.")
+        raise Hint(
+            "score all of `texts` in one call with each of the two, and subtract the "
+            "probabilities. One by one won't do: in eight bits an answer depends on its batch."
+        )
     most = int(np.argmax(wanted))
     return f"At most {wanted[most]:.2f}, for a review that was {full[most]:.2f} positive."
 

@@ -16,7 +16,7 @@ MINUTES = {
     "01_data": {"sample": 0.2, "quick": 2, "full": 4},
     "02_tokenization": {"sample": 0.3, "quick": 2, "full": 5},
     "03_training": {"sample": 3, "quick": 7, "full": 45},
-    "04_evaluation": {"sample": 1.2, "quick": 2, "full": 8},
+    "04_evaluation": {"sample": 1.5, "quick": 2, "full": 8},
     "05_hub_deployment": {"sample": 0.7, "quick": 2, "full": 2},
     "06_faster_inference": {"sample": 0.5, "quick": 2, "full": 3},
 }

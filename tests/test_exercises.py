@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from datasets import Dataset
-from sklearn.feature_extraction.text import TfidfVectorizer
+from sklearn.feature_extraction.text import CountVectorizer, TfidfVectorizer
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from test_app import tiny_model
@@ -124,9 +124,9 @@ TUNED = np.where(np.arange(80) % 5 == 0, 1 - LABELS, LABELS)
 LOGITS = np.array([[2.0, -1.0], [0.5, 0.0], [-3.0, 1.0]])
 
 
-def pairs(ngrams=(1, 2), texts=TEXTS, fitted=True, **options):
+def pairs(ngrams=(1, 2), texts=TEXTS, labels=(1, 1, 0, 0) * 10, fitted=True, **options):
     model = make_pipeline(TfidfVectorizer(ngram_range=ngrams, **options), LogisticRegression())
-    return model.fit(texts, ([1, 1, 0, 0] * 10)[: len(texts)]) if fitted else model
+    return model.fit(texts, list(labels)[: len(texts)]) if fitted else model
 
 
 @pytest.fixture(scope="module")
@@ -177,9 +177,10 @@ def test_negations(capsys):
         "Right. Positive among them: 50%"
     )
     for answer, hint in (
-        ([True, False, False, False], "1 reviews are missing, one with “I can't"),
-        ([True, True, True, False], "reviews too many"),
+        ([True, False, False, False], "missing: 1, one with “I can't"),
+        ([True, True, True, False], "too many: 1"),
         ([True, True], "4 values"),
+        ([False, False, True, True], "turned round"),
         ([1, 1, 0, 0], "True or False"),
     ):
         assert hint in said(capsys, exercises.negations, answer, FRAME)
@@ -194,8 +195,18 @@ def test_word_pairs(capsys):
         (pairs(fitted=False), "call its `fit`"),
         (pairs(texts=TEXTS[:3]), "not that of train"),
         (pairs(min_df=2), "Right. "),  # a choice of the learner's own
+        (pairs(labels=[0, 0, 1, 1] * 10), "training reviews wrong"),
+        (pairs(labels=["positive", "positive", "negative", "negative"] * 10), "reviews wrong"),
+        (make_pipeline(CountVectorizer(ngram_range=(1, 2)), LogisticRegression()), "CountVect"),
     ):
         assert hint in said(capsys, exercises.word_pairs, answer, *made)
+    found = said(capsys, exercises.word_pairs, pairs(), *made)
+    assert "which holds zero" in found
+    spoiled = make_pipeline(TfidfVectorizer(), LogisticRegression()).fit(TEXTS, TRAIN["label"][:])
+    sharing = make_pipeline(TfidfVectorizer(ngram_range=(1, 2)), spoiled[1])
+    sharing.fit(TEXTS, TRAIN["label"][:])
+    found = said(capsys, exercises.word_pairs, sharing, spoiled, TRAIN, TRAIN)
+    assert "`tfidf` itself was changed" in found
 
 
 def test_three_classes(capsys):
@@ -207,7 +218,8 @@ def test_three_classes(capsys):
     )
     assert "20 values" in said(capsys, exercises.three_classes, ["positive"], frame)
     without = FRAME.drop(columns="stars")
-    assert "came without stars" in said(capsys, exercises.three_classes, [1], without)
+    for answer in ([1], ...):  # the stub as it stands: there is nothing to do
+        assert "came without stars" in said(capsys, exercises.three_classes, answer, without)
 
 
 def test_many_pieces(capsys, tokenizer):
@@ -215,7 +227,8 @@ def test_many_pieces(capsys, tokenizer):
         "Right"
     )
     assert "becomes 1: film" in said(capsys, exercises.many_pieces, "film", tokenizer)
-    assert "one word" in said(capsys, exercises.many_pieces, "two words", tokenizer)
+    for answer in ("two words", "日本語映画", "counter-revolutionary"):
+        assert "one word" in said(capsys, exercises.many_pieces, answer, tokenizer)
 
 
 @pytest.mark.parametrize(
@@ -237,6 +250,10 @@ def test_head_and_tail(capsys, tokenizer, full, cut, hint):
     assert found.startswith("Not yet: ") and hint in found
     found = said(capsys, exercises.head_and_tail, lambda ids, n: ids[: n // 2], tokenizer, full)
     assert "leave it alone" in found
+    found = said(capsys, exercises.head_and_tail, lambda ids, n: None, tokenizer, full)
+    assert "is a `return` missing" in found
+    found = said(capsys, exercises.head_and_tail, lambda ids, n: ids[: n / 2], tokenizer, full)
+    assert "TypeError: slice indices must be integers" in found
 
 
 def test_padding_shares(capsys):
@@ -247,6 +264,9 @@ def test_padding_shares(capsys):
         ({4: right[4]}, "no entry for batches of 64"),
         ({size: 1 - share for size, share in right.items()}, "share of real tokens"),
         ({4: 0.5, 64: 0.5}, "divide the sum of `kept`"),
+        ({size: round(share, 2) for size, share in right.items()}, "leave it unrounded"),
+        ({size: 100 * share for size, share in right.items()}, "between 0 and 1"),
+        ({size: f"{share:.0%}" for size, share in right.items()}, "not text"),
     ):
         assert hint in said(capsys, exercises.padding_shares, answer, lengths, order)
 
@@ -316,6 +336,10 @@ def test_functionality_test(capsys):
     )
     assert "at least six" in said(capsys, check, right[:5], probability)
     assert "some 1" in said(capsys, check, [(text, 0) for text, _ in right], probability)
+    named = [(text, "positive") for text, _ in right]
+    assert "not 'positive'" in said(capsys, check, named, probability)
+    turned = [(label, text) for text, label in right]
+    assert "sentence comes first" in said(capsys, check, turned, probability)
 
 
 def test_paired_difference(capsys):
@@ -386,3 +410,34 @@ def test_through_the_app(capsys, model):
     for answer in (["a", "a", "a"], ["a", "", "b"]):
         found = said(capsys, exercises.through_the_app, answer, model[0])
         assert "three different" in found and ("Empty ones" in found) == ("" in answer)
+
+
+def test_sorting_saves(capsys):
+    lengths = np.array([10, 20] * 8)
+    check = exercises.sorting_saves
+    assert said(capsys, check, 0.25, lengths).startswith("Right. 320 tokens become 240: 25% saved")
+    for answer, hint in (
+        (1 / 3, "divide by the tokens before"),
+        (0.75, "that share is still processed"),
+        (25, "no percentage"),
+        (80, "no number of tokens"),
+        ("25%", "not text"),
+        (0.4, "count the tokens of both orders"),
+    ):
+        assert hint in said(capsys, check, answer, lengths)
+    uneven = np.array([10, 10, 20] * 8)
+    assert "leave it unrounded" in said(capsys, check, 0.333, uneven)
+
+
+def test_moved_by_rounding(capsys):
+    full, eight = np.array([0.95, 0.52, 0.1]), np.array([0.94, 0.3333, 0.1])
+    check = exercises.moved_by_rounding
+    found = said(capsys, check, np.abs(eight - full), full, eight)
+    assert found.startswith("Right. At most 0.19, for a review that was 0.52 positive")
+    for answer, hint in (
+        (eight - full, "take the absolute value"),
+        (np.abs(eight - full).round(2), "unrounded"),
+        ([0.1], "3 numbers"),
+        (np.abs(eight - full) / 2, "depends on its batch"),
+    ):
+        assert hint in said(capsys, check, answer, full, eight)
