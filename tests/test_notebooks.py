@@ -220,3 +220,16 @@ def test_the_instructors_minutes_are_those_of_the_notebooks():
         assert sum(asked) == exercises, path.stem
     assert f"| **sum** | **{sums[0]}** | **{sums[1]}** |" in page
     assert f"{sum(sums) + 20} minutes" in page and f"The same {sum(sums)} minutes" in page
+
+
+def test_the_running_times_are_those_that_the_notebooks_announce():
+    page = (FOLDER.parent / "INSTRUCTORS.md").read_text(encoding="utf-8")
+    for stem, minutes in profiles.MINUTES.items():
+        row = re.search(
+            rf"^\| {stem} \| (\S+) \| not yet measured \| not yet measured \|$", page, re.M
+        )
+        assert float(row[1]) == minutes["sample"]
+    quick, full = (
+        sum(minutes[name] for minutes in profiles.MINUTES.values()) for name in ("quick", "full")
+    )
+    assert f"about {quick} minutes with `quick` and {full} with `full`, are estimates" in page
