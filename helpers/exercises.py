@@ -55,9 +55,13 @@ def _share(answer, wanted: float) -> bool:
         raise Hint("a share lies between 0 and 1: no percentage, and no number of tokens.")
     if math.isclose(answer, wanted, abs_tol=1e-6):
         return True
-    if math.isclose(answer, wanted, abs_tol=0.006) and answer == round(answer, 4):
-        raise Hint("right as far as it goes: leave it unrounded, so that the check can be sure.")
+    _refuse_rounded(answer, wanted)
     return False
+
+
+def _refuse_rounded(answer, wanted) -> None:
+    if np.allclose(answer, wanted, rtol=0, atol=0.006) and np.all(answer == np.round(answer, 4)):
+        raise Hint("right as far as it goes: leave it unrounded, so that the check can be sure.")
 
 
 def _verdict(low: float, high: float) -> str:
@@ -302,9 +306,8 @@ def mean_loss(answer, logits, labels):
         raise Hint("take the natural logarithm, `np.log`.")
     if math.isclose(answer, each.sum(), rel_tol=1e-3):
         raise Hint("that is the sum over all reviews: take their mean.")
-    if math.isclose(answer, each.mean(), abs_tol=0.006) and answer == round(answer, 2):
-        raise Hint("right to two digits; leave it unrounded, so that the check can be sure.")
     if not math.isclose(answer, each.mean(), abs_tol=1e-3):
+        _refuse_rounded(answer, each.mean())
         raise Hint(
             "make each row of logits into probabilities (`scipy.special.softmax`, axis=-1), pick "
             "the right label's, and take the mean of minus its logarithm."
@@ -478,8 +481,7 @@ def moved_by_rounding(answer, full, eight):
     if np.allclose(np.abs(found), wanted, atol=1e-3) and (found < -1e-3).any():
         raise Hint("how far, not in which direction: take the absolute value.")
     if not np.allclose(found, wanted, atol=1e-3):
-        if np.allclose(found, wanted, atol=0.006):
-            raise Hint("right as far as it goes: leave the numbers unrounded.")
+        _refuse_rounded(found, wanted)
         raise Hint(
             "score all of `texts` in one call with each of the two, and subtract the "
             "probabilities. One by one won't do: in eight bits an answer depends on its batch."

@@ -4,6 +4,7 @@ Prints the times of the scoring itself, and those that a reader sees in the brow
 of the server to the first answer, and from a click to each later one. Nothing is judged.
 """
 
+import argparse
 import sys
 import tempfile
 import time
@@ -68,10 +69,8 @@ def in_browser(model: str) -> None:
 
 
 if __name__ == "__main__":
-    if len(sys.argv) != 2 or not Path(sys.argv[1], "onnx").is_dir():
-        sys.exit(
-            "Name the folder of a released model, for instance artifacts/sample/release, which "
-            "make run makes: python tests/app_benchmark.py FOLDER"
-        )
-    without_browser(sys.argv[1])
-    in_browser(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", help="a released model: artifacts/sample/release, after make run")
+    folder = parser.parse_args().folder
+    without_browser(folder)
+    in_browser(folder)

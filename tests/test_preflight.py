@@ -20,17 +20,10 @@ def run(*arguments):
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
-def seconds(*command):
-    began = time.monotonic()
-    done = subprocess.run([sys.executable, *command], cwd=ROOT, capture_output=True, text=True)
-    return time.monotonic() - began, done
-
-
 def test_a_ready_machine(capsys):
-    imports, _ = seconds("-c", "import torch, transformers.models.distilbert.modeling_distilbert")
-    taken, found = seconds("-m", "helpers", "preflight")
-    # Half a minute is promised where these imports, most of its work, take eight seconds.
-    assert taken < 30 / 8 * imports, f"{taken:.0f} s, the imports alone {imports:.0f} s"
+    began = time.monotonic()
+    found = run("preflight")
+    assert time.monotonic() - began < 30  # what the issue promises, with a wide margin here
     assert found.returncode == 0, found.stdout
     assert found.stdout.splitlines()[-1] == "Ready."
     for name in ("python", "packages", "disk", "memory", "gpu", "network", "checkpoint", "forward"):
